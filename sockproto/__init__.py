@@ -1,0 +1,136 @@
+"""
+Write the handshake; get the server, the client and the rest.
+
+The public names, resolved when they are first used (PEP 562), so that ``import sockproto`` imports
+neither Twisted's reactor nor anything else that is not needed.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from sockproto._version import __version__
+
+if TYPE_CHECKING:
+    from sockproto.core.arguments import Endpoint, Secret
+    from sockproto.core.errors import (
+        ConfigurationError,
+        HandshakeFailed,
+        HandshakeTimeout,
+        LimitExceeded,
+        PeerDisconnected,
+        PeerError,
+        ProtocolViolation,
+        Rejected,
+        Shutdown,
+        SockprotoError,
+        UnknownHandshake,
+        UnknownSession,
+    )
+    from sockproto.core.exchange import Exchange
+    from sockproto.core.facts import Address, PeerFacts, TlsFacts
+    from sockproto.core.handshake import ClientHandshake, Handshake, ServerHandshake
+    from sockproto.core.outcomes import Accept, Reject
+    from sockproto.core.peer import Peer
+    from sockproto.events import (
+        ConnectionEnded,
+        ConnectionOpened,
+        Ending,
+        Event,
+        HandshakeEnded,
+        Observer,
+    )
+    from sockproto.limits import Limits
+    from sockproto.transport.client import ClientFactory, HandshakeEndpoint, connect
+    from sockproto.transport.server import ServerFactory
+
+_HOME = {
+    "Endpoint": "core.arguments",
+    "Secret": "core.arguments",
+    "ConfigurationError": "core.errors",
+    "HandshakeFailed": "core.errors",
+    "HandshakeTimeout": "core.errors",
+    "LimitExceeded": "core.errors",
+    "PeerDisconnected": "core.errors",
+    "PeerError": "core.errors",
+    "ProtocolViolation": "core.errors",
+    "Rejected": "core.errors",
+    "Shutdown": "core.errors",
+    "SockprotoError": "core.errors",
+    "UnknownHandshake": "core.errors",
+    "UnknownSession": "core.errors",
+    "Exchange": "core.exchange",
+    "Address": "core.facts",
+    "PeerFacts": "core.facts",
+    "TlsFacts": "core.facts",
+    "ClientHandshake": "core.handshake",
+    "Handshake": "core.handshake",
+    "ServerHandshake": "core.handshake",
+    "Accept": "core.outcomes",
+    "Reject": "core.outcomes",
+    "Peer": "core.peer",
+    "ConnectionEnded": "events",
+    "ConnectionOpened": "events",
+    "Ending": "events",
+    "Event": "events",
+    "HandshakeEnded": "events",
+    "Observer": "events",
+    "Limits": "limits",
+    "ClientFactory": "transport.client",
+    "HandshakeEndpoint": "transport.client",
+    "connect": "transport.client",
+    "ServerFactory": "transport.server",
+}
+
+__all__ = [
+    "Accept",
+    "Address",
+    "ClientFactory",
+    "ClientHandshake",
+    "ConfigurationError",
+    "ConnectionEnded",
+    "ConnectionOpened",
+    "Ending",
+    "Endpoint",
+    "Event",
+    "Exchange",
+    "Handshake",
+    "HandshakeEnded",
+    "HandshakeEndpoint",
+    "HandshakeFailed",
+    "HandshakeTimeout",
+    "LimitExceeded",
+    "Limits",
+    "Observer",
+    "Peer",
+    "PeerDisconnected",
+    "PeerError",
+    "PeerFacts",
+    "ProtocolViolation",
+    "Reject",
+    "Rejected",
+    "Secret",
+    "ServerFactory",
+    "ServerHandshake",
+    "Shutdown",
+    "SockprotoError",
+    "TlsFacts",
+    "UnknownHandshake",
+    "UnknownSession",
+    "__version__",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The silent core: bytes in, decisions out. Imports the standard library only."""
