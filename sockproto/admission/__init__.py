@@ -1,0 +1,1 @@
+"""Who may start a handshake, and how many at once."""

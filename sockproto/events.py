@@ -1,0 +1,122 @@
+"""
+What can be observed about a connection, and how every connection ends.
+
+Three events, in this order, and for every connection the first and the last exactly once:
+
+- :class:`ConnectionOpened`: a socket is ours;
+- :class:`HandshakeEnded`: the verdict; what a log line is made from;
+- :class:`ConnectionEnded`: the socket is gone, with its :class:`Ending`.
+
+A connection that is refused before its handshake has a verdict, too: ``refused``. An observer is
+any callable that takes an event. Nothing in sockproto logs a connection; logs, counters and
+penalties are observers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sockproto.core.facts import Address
+
+Reason = Literal[
+    "accepted",  # the handshake said yes
+    "rejected",  # the handshake said no
+    "timeout",  # the peer was too slow
+    "lost",  # the peer left, or the network failed, in the middle
+    "probe",  # the peer came and left without a byte, as health checks do
+    "limit",  # the peer sent too much, or took too little
+    "violation",  # the peer sent what cannot be parsed, or is not TLS where TLS is spoken
+    "crashed",  # the plug-in broke: the handshake, the session or its factory
+    "refused",  # no room for the peer, or its session declined it
+    "shutdown",  # we are stopping
+]
+
+Phase = Literal["admission", "proxy", "tls", "handshake", "closing", "session"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """
+    Why a connection is over.
+
+    Attributes:
+        reason: What settled it. Once a handshake has said no, that stays the reason, however the
+            goodbye goes; for a session it is ``accepted``, unless the session was cut off.
+        phase: How far the connection had got when it was over.
+    """
+
+    reason: Reason
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionOpened:
+    """
+    A socket is ours.
+
+    Attributes:
+        number: Counts the connections of one factory, from 1; ties its events together.
+        address: Where the peer is.
+        local: Where we are, as it sees us.
+    """
+
+    number: int
+    address: Address
+    local: Address
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeEnded:
+    """
+    The verdict on one connection.
+
+    Attributes:
+        number, address, local: As in :class:`ConnectionOpened`.
+        reason: What the verdict is.
+        phase: In which phase it fell.
+        detail: Why, in words for the operator; empty when there is nothing to add. It may contain
+            what a peer has sent.
+        identity: Who the peer turned out to be, or None.
+        session: The name of the session that follows, or None.
+        duration: Seconds since the connection was opened.
+        received: Bytes that had arrived from the peer.
+        error: The exception behind it, or None.
+    """
+
+    number: int
+    address: Address
+    local: Address
+    reason: Reason
+    phase: Phase
+    detail: str
+    identity: str | None
+    session: str | None
+    duration: float
+    received: int
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEnded:
+    """
+    The socket is gone.
+
+    Attributes:
+        number, address, local: As in :class:`ConnectionOpened`.
+        ending: Why it is over.
+        identity: Who the peer was, or None.
+        duration: Seconds since the connection was opened.
+    """
+
+    number: int
+    address: Address
+    local: Address
+    ending: Ending
+    identity: str | None
+    duration: float
+
+
+Event: TypeAlias = ConnectionOpened | HandshakeEnded | ConnectionEnded
+Observer: TypeAlias = Callable[[Event], object]

@@ -1,0 +1,66 @@
+"""
+Every number that bounds a handshake, in one frozen dataclass.
+
+A limit is one field here. The service's option, its help and the table in the reference are made
+from the field: its default, its unit and the reason for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def _limit(default: float, unit: str, why: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "why": why})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    The bounds of a connection, up to its session.
+
+    Attributes:
+        idle_timeout: Seconds without a byte before the handshake is over. It stands still while the
+            handshake waits for a Deferred.
+        handshake_timeout: Seconds that the handshake may last, whatever arrives. Up to a tenth is
+            added at random, so that peers who came together do not leave together.
+        close_timeout: Seconds between our goodbye and our going, if the peer does not go first.
+        max_handshake_bytes: Bytes that the handshake may take. What follows it does not count.
+
+    Raises:
+        ValueError: If one is not above 0. ``math.inf`` turns a timeout off.
+    """
+
+    idle_timeout: float = _limit(
+        5.0,
+        "seconds",
+        "a peer that says nothing holds a slot; five seconds is what the lesson waits",
+    )
+    handshake_timeout: float = _limit(
+        10.0,
+        "seconds",
+        "a peer that drips one byte at a time is never idle, and must still come to an end",
+    )
+    close_timeout: float = _limit(
+        5.0,
+        "seconds",
+        "a peer that does not take our goodbye must not keep us",
+    )
+    max_handshake_bytes: int = _limit(
+        4096,
+        "bytes",
+        "strangers are not given memory; Conch allows a client as much before its version line",
+    )
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value = getattr(self, each.name)
+            # Not "value <= 0": that is false for NaN.
+            if not value > 0:
+                raise ValueError(
+                    f"{each.name} must be above 0 {each.metadata['unit']}, got {value}"
+                )
+
+
+DEFAULT_LIMITS = Limits()

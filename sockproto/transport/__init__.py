@@ -1,0 +1,1 @@
+"""The Twisted shell around the silent core: owns sockets and time."""

@@ -1,0 +1,66 @@
+"""
+Say goodbye so that it is heard, and be gone by a bound.
+
+Closing is a procedure, not a call. ``close()`` on a socket that has unread bytes resets the
+connection, and the reset can overtake the reply and destroy it (RFC 1122 section 4.2.2.13). So a
+peer that may still be talking is lingered for: reply, half-close, read and discard until it has
+finished too. And a close that waits for the peer waits for ever if the peer wishes it so, which is
+why the one who files the deadline, the gate, ends in an abort.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Leaving(Protocol):
+    """What a goodbye asks of the wire."""
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes."""
+        ...
+
+    def half_close(self) -> None:
+        """Say that nothing more will come, and go on reading. Over TLS, a close_notify."""
+        ...
+
+    def close(self) -> None:
+        """Go as soon as what is queued has been sent."""
+        ...
+
+    def abort(self) -> None:
+        """Go now, whatever is queued."""
+        ...
+
+
+class Closing:
+    """
+    One goodbye.
+
+    Args:
+        wire: Whom it is said to.
+        reply: The last words.
+        linger: Whether the peer may still be talking, so that we wait until it has finished.
+    """
+
+    __slots__ = ("_wire",)
+
+    def __init__(self, wire: Leaving, reply: bytes, *, linger: bool) -> None:
+        self._wire = wire
+        if reply:
+            wire.write(reply)
+        if linger:
+            wire.half_close()
+        else:
+            wire.close()
+
+    def data_received(self, data: bytes) -> None:
+        """The peer talks on; nobody listens any more."""
+
+    def eof_received(self) -> None:
+        """The peer has finished, too."""
+        self._wire.close()
+
+    def deadline_passed(self) -> None:
+        """The peer has had its time."""
+        self._wire.abort()

@@ -1,0 +1,97 @@
+"""What Twisted knows about a connection, in the core's words."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Any
+
+from twisted.internet.interfaces import INegotiated
+
+from sockproto.core.facts import Address, PeerFacts, TlsFacts
+
+_UCRED = struct.Struct("3i")
+"""``struct ucred`` of unix(7): process, user, group."""
+
+
+def facts_of(transport: Any, sessions: tuple[str, ...], *, tls: bool) -> PeerFacts:
+    """
+    Everything that a connected transport tells about its peer.
+
+    Args:
+        transport: Any stream transport of Twisted's.
+        sessions: The names of the sessions on offer.
+        tls: Whether TLS has been established on it.
+    """
+    address = address_of(transport.getPeer())
+    local = address_of(transport.getHost())
+    uid = _uid_of(transport) if local.family == "unix" else None
+    return PeerFacts(address, local, tls_facts_of(transport) if tls else None, uid, sessions)
+
+
+def address_of(address: Any) -> Address:
+    """The address that Twisted's ``IPv4Address``, ``IPv6Address`` or ``UNIXAddress`` stands for."""
+    host = getattr(address, "host", None)
+    if host is not None:
+        return Address.ip(host, address.port)
+    if hasattr(address, "name"):
+        return Address("unix", path=_text(address.name))
+    return Address("memory")
+
+
+def speaks_tls(transport: Any) -> bool:
+    """Whether what is written to the transport is encrypted by it."""
+    return bool(INegotiated.providedBy(transport))
+
+
+def tls_facts_of(transport: Any) -> TlsFacts:
+    """What TLS has established; names and certificate only if the certificate was verified."""
+    alpn = transport.negotiatedProtocol
+    certificate = _verified_certificate(transport)
+    return TlsFacts(
+        alpn=None if alpn is None else alpn.decode("ascii", "backslashreplace"),
+        names=() if certificate is None else _dns_names(certificate),
+        certificate=None if certificate is None else _der(certificate),
+    )
+
+
+def _verified_certificate(transport: Any) -> Any:
+    from OpenSSL import SSL
+
+    if not transport.getHandle().get_context().get_verify_mode() & SSL.VERIFY_PEER:
+        return None
+    certificate = transport.getPeerCertificate()
+    return None if certificate is None else certificate.to_cryptography()
+
+
+def _dns_names(certificate: Any) -> tuple[str, ...]:
+    from cryptography import x509
+
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return ()
+    return tuple(extension.value.get_values_for_type(x509.DNSName))
+
+
+def _der(certificate: Any) -> bytes:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    der: bytes = certificate.public_bytes(Encoding.DER)
+    return der
+
+
+def _uid_of(transport: Any) -> int | None:
+    handle = transport.getHandle()
+    try:
+        found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    except OSError:
+        return None
+    uid: int = _UCRED.unpack(found)[1]
+    return uid
+
+
+def _text(path: bytes | str | None) -> str:
+    if path is None:
+        return ""
+    return path.decode("utf-8", "surrogateescape") if isinstance(path, bytes) else path

@@ -1,0 +1,135 @@
+"""
+Give a live transport to a session, with every byte that came early.
+
+The session must see what it would see on a connection of its own: ``makeConnection``, then the
+bytes in order, each once, then perhaps the end of the stream. Two things make that more than two
+calls. A session may pause the transport in ``connectionMade``, because it has nowhere to put bytes
+yet (Twisted's own ``portforward`` does); what came early then waits until it resumes. And a session
+may close the transport there; what came early is then nobody's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IHalfCloseableProtocol
+
+from sockproto.core.outcomes import Accept
+from sockproto.transport.lease import Lease
+
+
+def hand_over(lease: Lease, outer: Any, accept: Accept, early: bytes, *, ended: bool) -> None:
+    """
+    Make the lease's session the one that the transport talks to.
+
+    Args:
+        lease: What ends the session if it breaks.
+        outer: Twisted's protocol on this transport, ours until now. Its receiving methods become
+            the session's own, so that nothing stands in the data path.
+        accept: The verdict; the session gets it if it has a method ``handshake_accepted``.
+        early: What arrived after the handshake's last byte.
+        ended: Whether the peer has already finished sending.
+    """
+    held = _Early(lease, outer, early, ended) if early or ended else None
+    if held is None:
+        _rebind(outer, lease.session)
+    try:
+        accepted = getattr(lease.session, "handshake_accepted", None)
+        if accepted is not None:
+            accepted(accept)
+        lease.session.makeConnection(lease.transport)
+    except Exception:
+        # Twisted would leave such a connection open, with nobody to manage it.
+        lease.crash("connectionMade")
+        return
+    if held is not None:
+        held.deliver()
+
+
+def _rebind(outer: Any, session: Any) -> None:
+    outer.dataReceived = session.dataReceived
+    if IHalfCloseableProtocol.providedBy(session):
+        outer.readConnectionLost = session.readConnectionLost
+        outer.writeConnectionLost = session.writeConnectionLost
+    else:
+        outer.stop_half_closing()
+
+
+class _Early:
+    """
+    What came before its session could take it.
+
+    It stands between transport and session only until it is empty. Meanwhile it hears of a session
+    that pauses, resumes or aborts by standing in for those three methods of the transport.
+    """
+
+    def __init__(self, lease: Lease, outer: Any, data: bytes, ended: bool) -> None:
+        self._lease = lease
+        self._outer = outer
+        self._held = [data] if data else []
+        self._ended = ended
+        self._paused = self._aborted = self._delivering = self._done = False
+        transport = lease.transport
+        self._pause = transport.pauseProducing
+        self._resume = transport.resumeProducing
+        self._abort = transport.abortConnection
+        transport.pauseProducing = self.pause
+        transport.resumeProducing = self.resume
+        transport.abortConnection = self.abort
+        outer.dataReceived = self._held.append
+        outer.readConnectionLost = self.eof_received
+
+    def pause(self) -> None:
+        self._paused = True
+        self._pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self.deliver()
+        if not self._paused:
+            self._resume()
+
+    def abort(self) -> None:
+        self._aborted = True
+        self._abort()
+
+    def eof_received(self) -> None:
+        self._ended = True
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Give the session what it is ready for; with nothing left, step aside."""
+        if self._delivering or self._done:
+            return
+        self._delivering = True
+        lease = self._lease
+        try:
+            while self._held and not self._paused and not self._closed:
+                lease.session.dataReceived(self._held.pop(0))
+        except Exception:
+            lease.crash("dataReceived")
+        finally:
+            self._delivering = False
+        if not self._paused or self._closed:
+            self._step_aside()
+
+    @property
+    def _closed(self) -> bool:
+        """Whether the session has closed; what is held is nobody's then."""
+        return self._aborted or self._lease.transport.disconnecting
+
+    def _step_aside(self) -> None:
+        self._done = True
+        lease = self._lease
+        for name in ("pauseProducing", "resumeProducing", "abortConnection"):
+            delattr(lease.transport, name)
+        _rebind(self._outer, lease.session)
+        if not self._ended or self._closed:
+            return
+        if not IHalfCloseableProtocol.providedBy(lease.session):
+            lease.end("accepted")
+            return
+        try:
+            lease.session.readConnectionLost()
+        except Exception:
+            lease.crash("readConnectionLost")

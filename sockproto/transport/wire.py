@@ -1,0 +1,171 @@
+"""The gate on any Twisted transport: the portable path, under server and client alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import (
+    IHalfCloseableProtocol,
+    IHandshakeListener,
+    IPushProducer,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer
+
+from sockproto.core.outcomes import Accept
+from sockproto.transport.facts import facts_of, speaks_tls
+from sockproto.transport.gate import Gate
+from sockproto.transport.handover import hand_over
+from sockproto.transport.lease import Lease
+from sockproto.transport.terms import Terms
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class TransportWire(Protocol):
+    """
+    Twisted's protocol on a connection until a session has taken over, and the gate's wire.
+
+    While a handshake is under way it is also registered as the transport's producer, as soon as
+    there is something to write. Not to produce: a transport tells a streaming producer when more
+    than 64 KiB wait to be sent, and there is no other way to learn that a peer does not read.
+
+    Args:
+        terms: The entrance that the connection comes through.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        self._terms = terms
+        self._gate: Gate | None = None
+        self._lease: Lease | None = None
+        self._tls = False
+        self._wrote = False
+        self._producing = False
+
+    # What Twisted tells
+
+    def connectionMade(self) -> None:
+        """Open the gate."""
+        transport: Any = self.transport
+        self._tls = speaks_tls(transport)
+        if not self._tls:
+            # Per instance, because what a class provides an instance cannot
+            # drop, and a session may not want to be half-closed.
+            directlyProvides(self, IHalfCloseableProtocol)
+        facts = facts_of(transport, self._terms.names, tls=False)
+        gate = self._gate = Gate(self._terms, self, facts)
+        self.dataReceived = gate.data_received  # type: ignore[method-assign]
+        gate.open(tls=self._tls)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is established (IHandshakeListener)."""
+        if self._gate is not None:
+            self._gate.tls_established(facts_of(self.transport, self._terms.names, tls=True))
+
+    def readConnectionLost(self) -> None:
+        """The peer has finished sending (IHalfCloseableProtocol)."""
+        if self._gate is not None:
+            self._gate.eof_received()
+
+    def writeConnectionLost(self) -> None:
+        """Our half-close has been sent."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, whoever had it."""
+        gate, self._gate = self._gate, None
+        lease, self._lease = self._lease, None
+        # Methods of gate and session that stand in for ours would keep them alive.
+        for name in ("dataReceived", "readConnectionLost", "writeConnectionLost"):
+            self.__dict__.pop(name, None)
+        if lease is not None:
+            lease.connection_lost(reason)
+        elif gate is not None:
+            gate.wire_lost(reason)
+
+    def pauseProducing(self) -> None:
+        """More than 64 KiB wait to be sent (IPushProducer)."""
+        if self._producing and self._gate is not None:
+            self._gate.write_stalled()
+
+    def resumeProducing(self) -> None:
+        """They have been sent."""
+
+    def stopProducing(self) -> None:
+        """The connection is going; :meth:`connectionLost` follows."""
+
+    # What the gate tells
+
+    def write(self, data: bytes) -> None:
+        """Queue bytes, and begin to watch whether the peer takes them."""
+        transport: Any = self.transport
+        if not self._wrote:
+            self._wrote = True
+            self._producing = True
+            transport.registerProducer(self, True)
+        transport.write(data)
+
+    def half_close(self) -> None:
+        """Send a FIN and go on reading; over TLS, which has no half-close, a close_notify."""
+        self._stop_producing()
+        transport: Any = self.transport
+        if self._tls or not hasattr(transport, "loseWriteConnection"):
+            transport.loseConnection()
+        else:
+            transport.loseWriteConnection()
+
+    def close(self) -> None:
+        """Close when everything has been sent."""
+        self._stop_producing()
+        transport: Any = self.transport
+        transport.loseConnection()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._stop_producing()
+        transport: Any = self.transport
+        transport.abortConnection()
+
+    def leave(self) -> None:
+        """Close now; without a reset if there is nothing that a close could wait for."""
+        if self._tls or self._wrote:
+            self.abort()
+        else:
+            self.close()
+
+    def pause_reading(self) -> None:
+        """Stop reading from the transport."""
+        transport: Any = self.transport
+        transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read from it again."""
+        transport: Any = self.transport
+        transport.resumeProducing()
+
+    def build_session(self, factory: Any) -> Any:
+        """Have the factory build a session for the peer."""
+        transport: Any = self.transport
+        return factory.buildProtocol(transport.getPeer())
+
+    def hand_over(
+        self, gate: Gate, session: Any, accept: Accept, early: bytes, *, ended: bool
+    ) -> None:
+        """Make ``session`` the one that the transport talks to."""
+        self._stop_producing()
+        self._gate = None
+        self._lease = gate.lease(self.transport, session)
+        hand_over(self._lease, self, accept, early, ended=ended)
+
+    def stop_half_closing(self) -> None:
+        """Let the end of the peer's stream be the end of the connection."""
+        self.__dict__.pop("readConnectionLost", None)
+        directlyProvides(self)
+
+    def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
+        """The verdict has fallen. A server has no further use for it."""
+
+    def _stop_producing(self) -> None:
+        if self._producing:
+            self._producing = False
+            transport: Any = self.transport
+            transport.unregisterProducer()
