@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 
-def _limit(default: float, unit: str, why: str) -> Any:
-    return field(default=default, metadata={"unit": unit, "why": why})
+def _limit(default: float, unit: str, help: str, why: str) -> Any:
+    return field(default=default, metadata={"unit": unit, "help": help, "why": why})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,21 +35,25 @@ class Limits:
     idle_timeout: float = _limit(
         5.0,
         "seconds",
-        "a peer that says nothing holds a slot; five seconds is what the lesson waits",
+        "How long a peer may say nothing before its handshake is over.",
+        "a silent peer holds a slot; five seconds is what the lesson waits",
     )
     handshake_timeout: float = _limit(
         10.0,
         "seconds",
+        "How long a handshake may last in all.",
         "a peer that drips one byte at a time is never idle, and must still come to an end",
     )
     close_timeout: float = _limit(
         5.0,
         "seconds",
-        "a peer that does not take our goodbye must not keep us",
+        "How long a peer may take to hear our goodbye.",
+        "a peer that does not take what it is owed must not keep us",
     )
     max_handshake_bytes: int = _limit(
         4096,
         "bytes",
+        "How much a handshake may take from its peer.",
         "strangers are not given memory; Conch allows a client as much before its version line",
     )
 
@@ -58,9 +62,8 @@ class Limits:
             value = getattr(self, each.name)
             # Not "value <= 0": that is false for NaN.
             if not value > 0:
-                raise ValueError(
-                    f"{each.name} must be above 0 {each.metadata['unit']}, got {value}"
-                )
+                unit = each.metadata["unit"]
+                raise ValueError(f"{each.name} must be above 0 {unit}, got {value}")
 
 
 DEFAULT_LIMITS = Limits()

@@ -384,7 +384,7 @@ class Gate:
             # Over TLS there is no half-close: the end of the stream and the
             # end of the connection are one, and a handshake may wait for it.
             exchange.receive_eof()
-        expected = exchange.waiting_on or "a session to begin"
+        expected = _expected(exchange)
         exchange.throw(PeerDisconnected(exchange.received, expected))
         outcome = exchange.outcome
         if isinstance(outcome, Accept) and self._terms.sessions:
@@ -456,6 +456,13 @@ class Gate:
             )
         )
         terms.ended(self)
+
+
+def _expected(exchange: Exchange) -> str:
+    """What a peer should have waited for, or sent, instead of leaving."""
+    if exchange.deferred is not None:
+        return "it to wait for us"
+    return exchange.waiting_on or "a session to begin"
 
 
 def _reason_of(error: BaseException) -> Reason:

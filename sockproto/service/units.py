@@ -1,0 +1,67 @@
+"""Times and sizes as operators write them."""
+
+from __future__ import annotations
+
+import re
+from math import inf
+
+_TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def seconds(text: str) -> float:
+    """
+    Read a time: ``5``, ``500ms``, ``10s``, ``2m``, ``1h``, or ``off`` for no limit.
+
+    Raises:
+        ValueError: If it is none, or not above zero.
+    """
+    if text == "off":
+        return inf
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text)
+    value = float(match[1]) * _TIMES[match[2]] if match else 0.0
+    if not value:
+        raise ValueError(f"{text!r} is not a time above zero; write it like 5, 500ms, 10s or 2m")
+    return value
+
+
+def size(text: str) -> int:
+    """
+    Read a number of bytes: ``4096``, ``16k``, ``1m``; a ``k`` is 1024.
+
+    Raises:
+        ValueError: If it is none, or not above zero.
+    """
+    match = re.fullmatch(r"(\d+)([kmg]|)", text.lower())
+    value = int(match[1]) * _SIZES[match[2]] if match else 0
+    if not value:
+        raise ValueError(f"{text!r} is not a size above zero; write it like 4096, 16k or 1m")
+    return value
+
+
+def whole(text: str) -> int:
+    """
+    Read a number of things, at least one.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    value = int(text) if re.fullmatch(r"\d+", text) else 0
+    if not value:
+        raise ValueError(f"{text!r} is not a whole number above zero")
+    return value
+
+
+def show_seconds(value: float) -> str:
+    """Write a time as :func:`seconds` reads it."""
+    if value == inf:
+        return "off"
+    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+
+
+def show_size(value: float) -> str:
+    """Write a size as :func:`size` reads it."""
+    for unit in ("g", "m", "k"):
+        if value >= _SIZES[unit] and value % _SIZES[unit] == 0:
+            return f"{int(value) // _SIZES[unit]}{unit}"
+    return str(value)
