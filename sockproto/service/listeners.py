@@ -114,7 +114,10 @@ def _reason(error: BaseException) -> str:
         return f"{error}; install it with: pip install 'sockproto[tls]'"
     if isinstance(error, OSError):
         said = (error.strerror or str(error)).lower()
-        of = f" {error.filename}" if error.filename else ""
+        # Of a unix socket's lock, the "file name" is a process id.
+        of = f" {error.filename}" if "/" in str(error.filename) else ""
         return f"{said}{of}{_ADVICE.get(error.errno or 0, '')}"
+    if isinstance(error, IndexError | KeyError):
+        return "no such socket was passed to us; is LISTEN_FDS set, as sd_listen_fds(3) has it?"
     said = " ".join(str(error).split()) or type(error).__name__
     return f"{said} (an endpoint is written like tcp:8001:interface=127.0.0.1)"

@@ -1,0 +1,1 @@
+"""The built-in sessions: plain Twisted protocols, which know nothing of handshakes."""
