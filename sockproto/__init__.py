@@ -7,9 +7,9 @@ neither Twisted's reactor nor anything else that is not needed.
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from sockproto._lazy import lazy_names
 from sockproto._version import __version__
 
 if TYPE_CHECKING:
@@ -122,15 +122,4 @@ __all__ = [
     "connect",
 ]
 
-
-def __getattr__(name: str) -> object:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

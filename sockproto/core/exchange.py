@@ -40,7 +40,7 @@ from sockproto.core.errors import HandshakeFailed, PeerError
 from sockproto.core.facts import NO_FACTS, PeerFacts
 from sockproto.core.handshake import Outcome, Side
 from sockproto.core.outcomes import Accept, Reject
-from sockproto.core.peer import GIVE_UP, MORE, Peer
+from sockproto.core.peer import GIVE_UP, MAX_REFUSALS, MORE, Peer
 
 MAX_BYTES = 4096
 """How much of the peer a handshake may take, as Conch has it; OpenSSH allows 8192."""
@@ -103,8 +103,10 @@ class Exchange:
     def receive_data(self, data: bytes) -> None:
         """Bytes have arrived. After the outcome they are kept for :meth:`unread`."""
         peer = self._peer
-        peer._inbox += data
         peer._received += len(data)
+        if peer._received > peer._max_bytes:
+            data = peer._put_by(data)
+        peer._inbox += data
         if self.outcome is None and self.deferred is None and not self._stepping:
             self._step(self._coroutine.send, None)
 
@@ -116,11 +118,17 @@ class Exchange:
 
     def receive_result(self) -> None:
         """The Deferred has fired; the handshake finds its result there, and goes on."""
+        if self.deferred is None:
+            return
         self.deferred = None
         self._step(self._coroutine.send, None)
 
     def receive_failure(self, error: BaseException) -> None:
         """The Deferred has failed; the handshake sees ``error`` raised where it waits."""
+        # throw() cancels a Deferred that is not waited for any more, and that
+        # makes it fail.
+        if self.deferred is None:
+            return
         self.deferred = None
         # A failed Deferred that is asked again trips over an assertion of its
         # own, so the error is brought to the coroutine instead.
@@ -142,7 +150,7 @@ class Exchange:
         deferred, self.deferred = self.deferred, None
         self._step(self._coroutine.throw, error)
         if deferred is not None:
-            deferred.cancel()
+            self._cancel(deferred)
 
     # What comes of it
 
@@ -158,11 +166,12 @@ class Exchange:
 
     def unread(self) -> bytes:
         """Take what is left for the session; a second call gives ``b""``."""
-        inbox = self._peer._inbox
-        if not inbox:
-            return b""
-        data = bytes(inbox)
-        inbox.clear()
+        peer = self._peer
+        data = bytes(peer._inbox)
+        peer._inbox.clear()
+        if peer._beyond is not None:
+            data += peer._beyond
+            peer._beyond = None
         return data
 
     @property
@@ -219,7 +228,7 @@ class Exchange:
         try:
             while True:
                 try:
-                    awaited = self._context.run(resume, value)
+                    awaited: Any = self._context.run(resume, value)
                 except StopIteration as stop:
                     self._finish(stop.value)
                     return
@@ -230,6 +239,9 @@ class Exchange:
                     return
                 if self._thrown is not None:
                     # Thrown while it ran, or thrown already and it waits again.
+                    if _is_deferred(awaited):
+                        awaited.addErrback(lambda _: None)
+                        self._cancel(awaited)
                     if resume == self._coroutine.throw and value is self._thrown:
                         self._close(self._thrown)
                         return
@@ -240,12 +252,16 @@ class Exchange:
                     trouble = "kept on reading from a peer that gave no more"
                     self._close(HandshakeFailed(self.name, trouble))
                     return
-                elif hasattr(awaited, "addBoth") and hasattr(awaited, "cancel"):
+                elif _is_deferred(awaited):
                     self.deferred = awaited
                     return
                 else:
-                    resume = self._coroutine.throw
-                    value = HandshakeFailed(self.name, _cannot_await(awaited))
+                    failed = HandshakeFailed(self.name, _cannot_await(awaited))
+                    self._peer._refusals += 1
+                    if self._peer._refusals > MAX_REFUSALS:
+                        self._close(failed)
+                        return
+                    resume, value = self._coroutine.throw, failed
         finally:
             self._stepping = False
 
@@ -272,7 +288,7 @@ class Exchange:
         """What is wrong with an outcome of the right type."""
         peer = self._peer
         if peer._unsent + len(outcome.reply) > peer._max_unsent:
-            limit = f"the limit set by max_unsent_bytes is {peer._max_unsent}"
+            limit = f"the limit set by max_unsent is {peer._max_unsent}"
             return f"replied with {len(outcome.reply)} bytes, {limit}"
         session = outcome.session if isinstance(outcome, Accept) else None
         if session is not None and session not in peer.sessions:
@@ -300,6 +316,14 @@ class Exchange:
         else:
             self._end(outcome)
 
+    def _cancel(self, deferred: Any) -> None:
+        """Nobody waits for it any more."""
+        try:
+            deferred.cancel()
+        except Exception as error:
+            # The canceller is the plug-in's, too.
+            self._break(error)
+
     def _end(self, outcome: BaseException) -> None:
         """Nothing that was queued is owed to anybody any more."""
         peer = self._peer
@@ -326,13 +350,18 @@ def _frames(coroutine: Any) -> list[FrameType]:
     return frames
 
 
+def _is_deferred(awaited: object) -> bool:
+    """Whether this is one of Twisted's, told by what it can do: nothing here imports Twisted."""
+    return hasattr(awaited, "addErrback") and hasattr(awaited, "cancel")
+
+
 def _verb(frame: FrameType) -> str:
     """Show the call that a verb's frame came from; bytes only where they cannot be a secret."""
     code: CodeType = frame.f_code
     shown = []
     for name in code.co_varnames[1 : code.co_argcount]:
         value = frame.f_locals[name]
-        secret = isinstance(value, bytes) and name != "delimiter"
+        secret = isinstance(value, bytes | bytearray | memoryview) and name != "delimiter"
         shown.append(f"<{len(value)} bytes>" if secret else f"{name}={value!r}")
     return f"{code.co_name}({', '.join(shown)})"
 
@@ -348,16 +377,21 @@ def _cannot_await(awaited: object) -> str:
 def _brief(error: object) -> str:
     if not isinstance(error, BaseException):
         return repr(error)
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        words = str(error)
+    except Exception:
+        words = "(an error that cannot be shown)"
+    return f"{type(error).__name__}: {words}" if words else type(error).__name__
 
 
 def _raised_at(error: BaseException) -> str:
-    """The line of the plug-in that raised: the innermost frame that is not ours."""
+    """The line of the plug-in that raised: the innermost frame not ours, nor a Deferred's."""
     where = ""
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        if file not in (_PEER_FILE, __file__):
+        deferred = trace.tb_frame.f_globals.get("__name__") == "twisted.internet.defer"
+        if file not in (_PEER_FILE, __file__) and not deferred:
             where = f" at {basename(file)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return where

@@ -2,12 +2,14 @@
 The other end of the connection, as a handshake sees it: verbs to talk to it, facts about it.
 
 The reading verbs make it impossible to take a chunk for a message: however the stream was cut on
-its way, a verb gives the same bytes. Two properties carry that, and every verb has both:
+its way, a verb gives the same bytes. Three properties carry that, and every verb has them:
 
 - a verb looks at what has arrived, and either has all it wants, or knows that it never will, or
   waits for more; it never decides on *how much* has arrived so far;
 - the budget counts what the handshake has *taken*, and what has arrived only while it still wants
-  more, so that a budget is not exceeded by one cut and kept by another.
+  more, so that a budget is not exceeded by one cut and kept by another;
+- a verb sees no further than one byte past the budget, which is as far as it would come if the
+  bytes came one by one; what is behind that waits for the session.
 
 ``receive_some`` is the one exception, and says so.
 
@@ -73,6 +75,7 @@ class Peer:
     """
 
     __slots__ = (
+        "_beyond",
         "_consumed",
         "_eof",
         "_facts",
@@ -91,6 +94,7 @@ class Peer:
         self._max_bytes = max_bytes
         self._max_unsent = max_unsent
         self._inbox = bytearray()
+        self._beyond: bytearray | None = None
         self._received = 0
         self._consumed = 0
         self._eof = False
@@ -145,7 +149,7 @@ class Peer:
         if self._over:
             raise RuntimeError("the handshake is over, nothing can be sent any more")
         if self._unsent + len(data) > self._max_unsent:
-            raise LimitExceeded(self._max_unsent, "max_unsent_bytes", "was owed more than")
+            raise LimitExceeded(self._max_unsent, "max_unsent", "was owed more than")
         self._unsent += len(data)
         self._outbox.append(data)
 
@@ -282,9 +286,12 @@ class Peer:
             consumed, so that another verb can look at what it is.
 
         Raises:
+            TypeError: If ``wanted`` is not bytes, which nothing could equal.
             LimitExceeded: If ``wanted`` is longer than the handshake's budget.
             PeerDisconnected: If the peer leaves before any difference shows.
         """
+        if not isinstance(wanted, bytes | bytearray | memoryview):
+            raise TypeError(f"expect() takes bytes, got {type(wanted).__name__}")
         inbox = self._inbox
         while True:
             here = min(len(inbox), len(wanted))
@@ -333,14 +340,24 @@ class Peer:
     # What the verbs are made of
 
     async def _more(self) -> bool:
-        """Wait until something has arrived; False if nothing ever will."""
-        if self._eof:
-            return False
+        """Wait until something may have arrived; False if nothing ever will."""
+        # Not the end first: whether it is known yet may depend on how long a
+        # Deferred took, and the story must not.
         if self._received > self._max_bytes:
             await self._refuse(LimitExceeded(self._max_bytes, "max_handshake_bytes"))
+        if self._eof:
+            return False
         had = self._received
         await _suspend(MORE)
-        return self._received != had
+        return self._received != had or not self._eof
+
+    def _put_by(self, data: bytes) -> bytes:
+        """Put by what no verb may see of the bytes that have just arrived; give back the rest."""
+        visible = max(0, self._max_bytes + 1 - (self._received - len(data)))
+        if self._beyond is None:
+            self._beyond = bytearray()
+        self._beyond += data[visible:]
+        return data[:visible]
 
     async def _take(self, count: int) -> bytes:
         if self._consumed + count > self._max_bytes:
