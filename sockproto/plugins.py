@@ -10,41 +10,28 @@ takes the character after it literally. ``NAME`` is, in this order,
 - a module, and then its attribute follows: ``package.module:attribute:ARG:key=value``.
 
 It leads to a class or function, which is called with the arguments, or to a finished object, which
-takes none. Annotations say what the arguments are: ``str`` (so is one without), ``bytes``, ``int``,
-``float``, ``bool`` and ``Path``, each also with ``| None``, and :data:`sockproto.Secret` and
-:data:`sockproto.Endpoint`. An equals sign starts a keyword only after the name of a parameter, so
-that ``c2VzYW1l==`` is one argument; the price is that a misspelt keyword is an argument as well.
+takes none. How the arguments are read is the matter of :mod:`sockproto.signatures`.
 
 One rule shapes every message: *an argument may be a secret*. A name that leads nowhere is told
-without what follows it, since the "attribute" in ``passphrse:sesame`` is one; the arguments of a
-plug-in that takes a secret are never repeated; and of an error raised over one only the type is.
+without what follows it, since the "attribute" in ``passphrse:sesame`` is one; and of an error that
+a constructor raises over a secret only the type is.
 """
 
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from importlib.metadata import Distribution, EntryPoint, distributions
-from math import isfinite
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Generic,
-    NamedTuple,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sockproto.core.arguments import ENDPOINT, SECRET
 from sockproto.core.errors import ConfigurationError, UnknownHandshake, UnknownSession
+from sockproto.signatures import Arguments, Signature, cut
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
@@ -151,6 +138,13 @@ def describe_sessions() -> Sequence[Description]:
     return _SESSIONS.describe()
 
 
+def look_in_working_directory() -> None:
+    """Let ``module:attribute`` name what lies in front of the operator, as uvicorn does."""
+    # twistd does not look there, nor does a console script.
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 @dataclass(frozen=True)
 class _Catalogue(Generic[T]):
     """All plug-ins of one kind: where they are found, and what makes a thing one of them."""
@@ -179,7 +173,7 @@ class _Catalogue(Generic[T]):
         known = [*self.builtins, *sorted(others)]
         if rest is None or not all(part.isidentifier() for part in name.split(".")):
             raise self.unknown(name, known)
-        attribute, rest = _cut(rest, ":")
+        attribute, rest = cut(rest, ":")
         return self._import(name, attribute, known).blueprint(rest)
 
     def describe(self) -> list[Description]:
@@ -250,61 +244,43 @@ class _Catalogue(Generic[T]):
 
 
 class _Plugin(Generic[T]):
-    """A class, a function or a finished object, and how it is called from a string."""
+    """A class, a function or a finished object, as a catalogue has it."""
 
     def __init__(self, catalogue: _Catalogue[T], name: str, target: Any) -> None:
         self._catalogue, self._name, self._target = catalogue, name, target
         self._who = f"{catalogue.kind} {name!r}"
-        self._signature = inspect.Signature()
         try:
-            self._finished = not isinstance(target, type) and catalogue.accept(target) is not None
-            if not self._finished and callable(target):
-                self._signature = inspect.signature(target, eval_str=True)
+            finished = not isinstance(target, type) and catalogue.accept(target) is not None
+            if not finished and not callable(target):
+                raise ConfigurationError(f"{self._who} is {self._misfit(target)}")
+            self._called = (lambda: target) if finished else target
+            self._signature = Signature(catalogue.kind, name, self._called)
+        except ConfigurationError:
+            raise
         except Exception as error:
             raise ConfigurationError(f"{self._who} cannot be used: {_told(error)}") from error
-        if not self._finished and not callable(target):
-            raise ConfigurationError(f"{self._who} is {self._misfit(target)}")
-        self._parameters = [
-            _Parameter.read(parameter)
-            for parameter in self._signature.parameters.values()
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        ]
-        self._secretive = any(parameter.secret for parameter in self._parameters)
-        for parameter in self._parameters:
-            if parameter.required and parameter.form is None:
-                raise ConfigurationError(f"{self._who} cannot be used: {parameter.unwritable()}")
 
     def describe(self) -> Description:
         # Not getdoc(): an inherited docstring tells of somebody else.
         text = self._target.__doc__
         lines = inspect.cleandoc(text).splitlines() if isinstance(text, str) else []
-        return Description(self._name, self._usage(), lines[0] if lines else "")
+        return Description(self._name, self._signature.usage, lines[0] if lines else "")
 
     def blueprint(self, rest: str | None) -> Blueprint[T]:
-        given = self._read(rest)
-        missing = [p.name for p in self._parameters if p.required and p.name not in given]
-        if missing:
-            raise ConfigurationError(
-                f"{self._who} needs {' and '.join(missing)}; write {self._usage()}"
-            )
-        exposed = tuple(p.name for p in self._parameters if p.secret and p.name in given)
-        bound = self._signature.bind_partial()
-        bound.arguments.update(given)
-        return Blueprint(self._name, exposed, lambda: self._make(bound, exposed))
+        arguments = self._signature.read(rest)
+        return Blueprint(self._name, arguments.exposed, partial(self._make, arguments))
 
-    def _make(self, bound: inspect.BoundArguments, exposed: Sequence[str]) -> T:
-        made = self._target
+    def _make(self, arguments: Arguments) -> T:
         try:
-            if not self._finished:
-                made = self._catalogue.call(self._target, *bound.args, **bound.kwargs)
+            made = self._catalogue.call(self._called, *arguments.args, **arguments.kwargs)
             product = self._catalogue.accept(made)
         except ConfigurationError:
             raise
         except Exception as error:
-            if exposed:
+            if arguments.exposed:
                 raise ConfigurationError(
-                    f"{self._who} cannot be made: {type(error).__name__}, "
-                    f"whose words are withheld since they may tell {' and '.join(exposed)}"
+                    f"{self._who} cannot be made: {type(error).__name__}, whose words are "
+                    f"withheld since they may tell {' and '.join(arguments.exposed)}"
                 ) from None
             raise ConfigurationError(f"{self._who} cannot be made: {_told(error)}") from error
         if product is None:
@@ -313,168 +289,6 @@ class _Plugin(Generic[T]):
 
     def _misfit(self, thing: object) -> str:
         return f"something of type {type(thing).__name__}, which {self._catalogue.lacks}"
-
-    def _usage(self) -> str:
-        first = self._parameters[:1]
-        return "".join([self._name, *(p.usage(first=p in first) for p in self._parameters)])
-
-    def _read(self, rest: str | None) -> dict[str, object]:
-        """Assign the pieces of a string to the parameters, and convert them."""
-        if rest is not None and (len(rest) - len(rest.rstrip("\\"))) % 2:
-            raise ConfigurationError(
-                f"{self._who} ends in a backslash that quotes nothing; write two to mean one"
-            )
-        named = {p.name: p for p in self._parameters if p.named}
-        unnamed = [p for p in self._parameters if p.unnamed]
-        places = iter(unnamed)
-        given: dict[str, object] = {}
-        while rest is not None:
-            piece, after = _cut(rest, ":")
-            key, value = _cut(piece, "=")
-            parameter, start = None, 0
-            if value is not None and key in named:
-                parameter, start = named[key], len(key) + 1
-            else:
-                parameter = next(places, None)
-            if parameter is None:
-                raise self._surplus(key if value is not None else "", len(unnamed))
-            if parameter.name in given:
-                raise ConfigurationError(f"{self._who} is given {parameter.name!r} twice")
-            if parameter.form is _ENDPOINT:
-                text, rest = rest[start:], None
-            else:
-                text, rest = _unquote(piece[start:]), after
-            given[parameter.name] = self._convert(parameter, text)
-        return given
-
-    def _surplus(self, key: str, most: int) -> ConfigurationError:
-        names = ", ".join(p.name for p in self._parameters if p.form)
-        if not names:
-            return ConfigurationError(f"{self._who} takes no arguments")
-        if key.isidentifier() and not self._secretive:
-            return ConfigurationError(
-                f"{self._who} takes no argument named {key!r}; its arguments are {names}"
-            )
-        return ConfigurationError(
-            f"{self._who} takes at most {most} arguments without a name; write {self._usage()}"
-        )
-
-    def _convert(self, parameter: _Parameter, text: str) -> object:
-        if parameter.form is None:
-            raise ConfigurationError(f"{self._who} is misused: {parameter.unwritable()}")
-        try:
-            return parameter.form.convert(text)
-        except (ValueError, KeyError):
-            pass
-        # Outside the except clause: the error holds the text, and would be chained to ours.
-        shown = f", got {text!r}" if parameter.form.harmless and not self._secretive else ""
-        raise ConfigurationError(
-            f"{self._who} needs {parameter.form.words} as {parameter.name!r}{shown}"
-        )
-
-
-class _Form(NamedTuple):
-    """How a type is written in a string."""
-
-    sign: str
-    words: str
-    convert: Callable[[str], object]
-    harmless: bool = False
-
-
-@dataclass(frozen=True)
-class _Parameter:
-    """One parameter of a constructor, as a string sees it."""
-
-    name: str
-    required: bool
-    named: bool
-    unnamed: bool
-    form: _Form | None
-    secret: bool
-
-    @classmethod
-    def read(cls, parameter: inspect.Parameter) -> _Parameter:
-        annotation, marks = _peel(parameter.annotation)
-        form = _FORMS.get(annotation) if isinstance(annotation, type) else None
-        return cls(
-            name=parameter.name,
-            required=parameter.default is parameter.empty,
-            named=parameter.kind is not parameter.POSITIONAL_ONLY,
-            unnamed=parameter.kind is not parameter.KEYWORD_ONLY,
-            form=_ENDPOINT if any(mark is ENDPOINT for mark in marks) else form,
-            secret=any(mark is SECRET for mark in marks),
-        )
-
-    def usage(self, first: bool) -> str:
-        if self.form is None:
-            return ""
-        by_place = self.unnamed and (first or self.required or not self.named)
-        word = self.name.upper() if by_place else f"{self.name}={self.form.sign}"
-        return f":{word}" if self.required else f"[:{word}]"
-
-    def unwritable(self) -> str:
-        return f"its argument {self.name!r} cannot be written in a string"
-
-
-def _peel(annotation: Any) -> tuple[Any, list[object]]:
-    """Take ``Annotated`` and ``| None`` off an annotation, and keep the marks."""
-    marks: list[object] = []
-    while True:
-        if get_origin(annotation) is Annotated:
-            marks += annotation.__metadata__
-            annotation = annotation.__origin__
-        elif get_origin(annotation) in (Union, UnionType):
-            real = [option for option in get_args(annotation) if option is not NoneType]
-            if len(real) > 1:
-                return annotation, marks
-            annotation = real[0]
-        else:
-            return annotation, marks
-
-
-def _to_float(text: str) -> float:
-    number = float(text)
-    if not isfinite(number):
-        raise ValueError
-    return number
-
-
-def _filled(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
-
-
-_SWITCH = {
-    **dict.fromkeys(("on", "yes", "true", "1"), True),
-    **dict.fromkeys(("off", "no", "false", "0"), False),
-}
-
-_TEXT = _Form("TEXT", "text", str)
-_ENDPOINT = _Form("ENDPOINT", "an endpoint", _filled)
-
-_FORMS: dict[object, _Form] = {
-    inspect.Parameter.empty: _TEXT,
-    str: _TEXT,
-    # surrogateescape: the bytes of a command line come through, whatever they are.
-    bytes: _Form("TEXT", "text", lambda text: text.encode("utf-8", "surrogateescape")),
-    int: _Form("INT", "a whole number", int, harmless=True),
-    float: _Form("NUMBER", "a finite number", _to_float, harmless=True),
-    bool: _Form("on|off", "on or off", lambda text: _SWITCH[text.lower()], harmless=True),
-    # Path("") is the working directory, which nobody means by "file=".
-    Path: _Form("PATH", "a path", lambda text: Path(_filled(text))),
-}
-
-
-def _cut(text: str, mark: str) -> tuple[str, str | None]:
-    """Cut at the first mark that is not quoted; without one there is no second part."""
-    match = re.match(rf"((?:\\.|[^\\{mark}])*){mark}(.*)", text, re.DOTALL)
-    return (match[1], match[2]) if match else (text, None)
-
-
-def _unquote(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def _told(error: BaseException) -> str:

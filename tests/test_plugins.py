@@ -11,9 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import LogLevel, capturedLogs, formatEvent
@@ -37,6 +34,7 @@ from sockproto.plugins import (
     describe_sessions,
     handshake_blueprint,
     handshake_from_string,
+    look_in_working_directory,
     session_blueprint,
     session_from_string,
 )
@@ -323,6 +321,26 @@ class Toy:
 '''
 
 
+def test_a_module_in_the_working_directory_is_found_once_we_look_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+
+    look_in_working_directory()
+    look_in_working_directory()
+
+    assert sys.path.count(str(tmp_path)) == 1
+    assert sys.path[0] == str(tmp_path)
+
+
+def test_a_path_that_begins_with_the_working_directory_is_left_alone(monkeypatch):
+    path = ["", *sys.path]
+    monkeypatch.setattr(sys, "path", path.copy())
+
+    look_in_working_directory()
+
+    assert sys.path == path
+
+
 # Names that lead nowhere.
 
 
@@ -502,165 +520,31 @@ def test_a_function_may_give_a_protocol_class():
     assert isinstance(factory.buildProtocol(None), Chat)
 
 
-# Arguments.
+# Arguments. How they are read is told in test_signatures.py.
 
 
-def test_arguments_are_converted_as_the_annotations_say():
-    typed = handshake_from_string(f"{HERE}:Typed:a:b:3:0.5:on:/etc/motd:c")
+def test_the_arguments_of_a_string_are_what_the_constructor_gets():
+    welcome = handshake_from_string(r"welcome:a\:b:goodbye=x")
 
-    assert vars(typed) == {
-        "text": "a",
-        "data": b"b",
-        "count": 3,
-        "rate": 0.5,
-        "loud": True,
-        "file": Path("/etc/motd"),
-        "bare": "c",
-    }
-
-
-def test_arguments_may_be_named_in_any_order():
-    typed = handshake_from_string(f"{HERE}:Typed:loud=off:count=-7:first")
-
-    assert (typed.loud, typed.count, typed.text) == (False, -7, "first")
-
-
-@pytest.mark.parametrize("word", ["on", "yes", "true", "1", "ON", "True"])
-def test_these_words_are_true(word):
-    assert field(f"Typed:loud={word}", "loud") is True
-
-
-@pytest.mark.parametrize("word", ["off", "no", "false", "0", "Off"])
-def test_these_words_are_false(word):
-    assert field(f"Typed:loud={word}", "loud") is False
-
-
-def test_the_bytes_of_a_command_line_come_through():
-    assert field("Typed:data=\udcffä", "data") == b"\xff\xc3\xa4"
-
-
-def test_an_empty_argument_is_an_argument():
-    assert handshake_from_string("welcome:").token == b""
-    assert handshake_from_string("welcome::hi").welcome == b"hi"
-
-
-def test_an_equals_sign_is_a_keyword_only_after_the_name_of_a_parameter():
-    assert handshake_from_string("welcome:c2VzYW1l==").token == b"c2VzYW1l=="
-    assert handshake_from_string("welcome:colour=red").token == b"colour=red"
-    assert handshake_from_string("welcome:token=a=b").token == b"a=b"
-
-
-def test_a_backslash_takes_the_next_character_literally():
-    assert handshake_from_string(r"welcome:a\:b").token == b"a:b"
-    assert handshake_from_string(r"welcome:token\=b").token == b"token=b"
-    assert handshake_from_string(r"welcome:a\\:b").token == b"a\\"
-    assert handshake_from_string("welcome:a\\\nb").token == b"a\nb"
-
-
-@given(st.text(st.characters(codec="utf-8")))
-def test_whatever_twisted_quotes_comes_through(text):
-    welcome = handshake_from_string(f"welcome:token={quoteStringArgument(text)}:goodbye=x")
-
-    assert (welcome.token, welcome.goodbye) == (text.encode(), b"x")
-
-
-def test_a_backslash_at_the_end_is_refused():
-    assert handshake_from_string("welcome:a\\\\").token == b"a\\"
-    assert complaint("welcome:a\\") == (
-        "handshake 'welcome' ends in a backslash that quotes nothing; write two to mean one"
+    assert (welcome.token, welcome.welcome, welcome.goodbye) == (
+        b"a:b",
+        b"welcome to server!",
+        b"x",
     )
 
 
-def test_an_endpoint_takes_the_raw_rest():
-    assert field(r"Forward:tcp:[\:\:1]:80:timeout=3", "target") == r"tcp:[\:\:1]:80:timeout=3"
-    assert field("Forward:tries=2:target=unix:/run/x", "target") == "unix:/run/x"
-    assert field("Forward:tries=2:unix:/run/x", "tries") == 2
-    assert field("Fallback:3:tcp:localhost:80", "target") == "tcp:localhost:80"
-
-
-def test_an_endpoint_is_not_empty():
-    assert complaint(f"{HERE}:Forward:") == (
-        f"handshake '{HERE}:Forward' needs an endpoint as 'target'"
-    )
-
-
-def test_parameters_without_a_name_are_given_by_their_place():
-    assert field("ByPlace:1", "all") == ("1", "two", "three")
-    assert field("ByPlace:1:second=2:third=3", "all") == ("1", "second=2", "3")
-
-
-def test_parameters_without_a_place_are_given_by_their_name():
-    by_name = handshake_from_string(f"{HERE}:ByName:count=1")
-
-    assert (by_name.words, by_name.count, by_name.loud, by_name.more) == ((), 1, False, {})
-
-
-# Arguments that do not fit.
-
-
-@pytest.mark.parametrize(
-    ("argument", "trouble"),
-    [
-        ("count=three", "a whole number as 'count', got 'three'"),
-        ("rate=fast", "a finite number as 'rate', got 'fast'"),
-        ("rate=nan", "a finite number as 'rate', got 'nan'"),
-        ("rate=inf", "a finite number as 'rate', got 'inf'"),
-        ("loud=maybe", "on or off as 'loud', got 'maybe'"),
-        ("file=", "a path as 'file'"),
-        ("data=\ud800", "text as 'data'"),
-    ],
-)
-def test_an_argument_of_the_wrong_type_is_refused(argument, trouble):
-    assert complaint(f"{HERE}:Typed:{argument}") == f"handshake '{HERE}:Typed' needs {trouble}"
-
-
-def test_a_name_that_no_parameter_has_is_refused_once_all_places_are_taken():
-    assert complaint("welcome:1:hello:bye:colour=red") == (
-        "handshake 'welcome' takes no argument named 'colour'; "
-        "its arguments are token, welcome, goodbye"
-    )
-
-
-def test_one_argument_too_many_is_refused():
+def test_arguments_that_do_not_fit_are_refused_by_the_name_of_the_plug_in():
     assert complaint("welcome:1:2:3:4") == (
         "handshake 'welcome' takes at most 3 arguments without a name; "
         "write welcome[:TOKEN][:welcome=TEXT][:goodbye=TEXT]"
     )
-    assert complaint("welcome:1:2:3:c2VzYW1l-x==").startswith("handshake 'welcome' takes at most 3")
-
-
-def test_any_argument_is_one_too_many_for_a_plug_in_that_takes_none():
     assert complaint("echo:colour=red", session_from_string) == (
         "session 'echo' takes no arguments"
     )
-
-
-def test_an_argument_that_is_given_twice_is_refused():
-    twice = "handshake 'welcome' is given 'token' twice"
-
-    assert complaint("welcome:token=1:token=2") == twice
-    assert complaint("welcome:1:token=2") == twice
-    assert complaint("welcome:token=1:2") == twice
-
-
-def test_arguments_that_are_missing_are_asked_for():
-    assert complaint(f"{HERE}:ByPlace") == (
-        f"handshake '{HERE}:ByPlace' needs first; write {HERE}:ByPlace:FIRST[:SECOND][:third=TEXT]"
-    )
-    assert complaint(f"{HERE}:ByName:loud=on") == (
-        f"handshake '{HERE}:ByName' needs count; write {HERE}:ByName:count=INT[:loud=on|off]"
-    )
-
-
-def test_an_argument_that_no_string_can_hold_is_refused():
     assert complaint(f"{HERE}:Needy:x") == (
         f"handshake '{HERE}:Needy' cannot be used: "
         "its argument 'database' cannot be written in a string"
     )
-    assert complaint(f"{HERE}:Wishful:hook=3") == (
-        f"handshake '{HERE}:Wishful' is misused: its argument 'hook' cannot be written in a string"
-    )
-    assert field("Wishful:x", "word") == b"x"
 
 
 # Constructors that fail.
