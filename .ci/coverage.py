@@ -1,4 +1,4 @@
-"""Check that every module of core/, transport/ and plugins.py is covered, completely, by its own tests."""
+"""Check that each module of core/, transport/ and plugins.py is covered by its own tests alone."""
 
 from __future__ import annotations
 

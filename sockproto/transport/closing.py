@@ -54,9 +54,6 @@ class Closing:
         else:
             wire.close()
 
-    def data_received(self, data: bytes) -> None:
-        """The peer talks on; nobody listens any more."""
-
     def eof_received(self) -> None:
         """The peer has finished, too."""
         self._wire.close()

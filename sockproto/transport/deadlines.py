@@ -21,6 +21,9 @@ from twisted.logger import Logger
 GRANULARITY = 0.1
 """Seconds between buckets: fine enough for timeouts of seconds, at ten wake-ups a second."""
 
+ROUNDING = 1e-5
+"""Seconds that are nothing. Clocks that read as the time of day round to a microsecond or so."""
+
 NOT_FILED = -1
 
 _log = Logger()
@@ -77,7 +80,7 @@ class Deadlines:
         elif filed_in <= bucket:
             return
         else:
-            self._buckets[filed_in].discard(entry)
+            self._leave(entry)
         entry.bucket = bucket
         entries = self._buckets.get(bucket)
         if entries is None:
@@ -91,8 +94,7 @@ class Deadlines:
         """Forget ``entry``."""
         if entry.bucket == NOT_FILED:
             return
-        # Its bucket may be the one that is being emptied right now.
-        self._buckets.get(entry.bucket, _NOBODY).discard(entry)
+        self._leave(entry)
         entry.bucket = NOT_FILED
         self._filed -= 1
         if not self._filed and not self.busy:
@@ -104,6 +106,10 @@ class Deadlines:
             self._buckets.clear()
             self._order.clear()
             self._wait_for(NOT_FILED)
+
+    def _leave(self, entry: Expiring) -> None:
+        # Its bucket may be one that is being emptied right now.
+        self._buckets.get(entry.bucket, _NOBODY).discard(entry)
 
     def _wait_for(self, bucket: int) -> None:
         if bucket == self._called_for:
@@ -120,8 +126,7 @@ class Deadlines:
     def _empty_buckets(self) -> None:
         self._call = None
         self._called_for = NOT_FILED
-        # Clocks that read as the time of day round to a microsecond or so.
-        now = self._clock.seconds() + GRANULARITY / 100
+        now = self._clock.seconds() + ROUNDING
         # Taken out before anybody is told: what is filed meanwhile waits for
         # the next turn, so that a deadline which never moves cannot keep us.
         due = []
@@ -132,7 +137,9 @@ class Deadlines:
             for entry in entries:
                 if entry.bucket == bucket:
                     self._tell(entry, now)
-        if self._order:
+        if not self._filed and not self.busy:
+            self.settle()
+        elif self._order:
             self._wait_for(self._order[0])
 
     def _tell(self, entry: Expiring, now: float) -> None:

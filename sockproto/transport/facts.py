@@ -82,10 +82,11 @@ def _der(certificate: Any) -> bytes:
 
 
 def _uid_of(transport: Any) -> int | None:
-    handle = transport.getHandle()
     try:
+        handle = transport.getHandle()
         found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    except OSError:
+    except (AttributeError, OSError):
+        # In memory, or on a system that does not tell.
         return None
     uid: int = _UCRED.unpack(found)[1]
     return uid

@@ -25,10 +25,9 @@ from math import inf
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockproto.admission.contract import Ticket
+from sockproto.admission.contract import Admission, Ticket
 from sockproto.core.errors import (
     HandshakeFailed,
     HandshakeTimeout,
@@ -54,8 +53,6 @@ from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.lease import Lease
 from sockproto.transport.terms import Terms
 
-_log = Logger()
-
 
 class Wire(Leaving, Protocol):
     """What a gate needs of the thing that holds the socket."""
@@ -79,11 +76,16 @@ class Wire(Leaving, Protocol):
     def hand_over(
         self, gate: Gate, session: Any, accept: Accept, early: bytes, *, ended: bool
     ) -> None:
-        """Make ``session`` the one that the transport talks to, under ``gate.lease(…)``."""
+        """
+        Make ``session`` the one that the transport talks to, under ``gate.lease(…)``.
+
+        Calls :meth:`concluded` when the session has begun, before it is given a byte; whoever
+        waits for the session then sees all that it receives.
+        """
         ...
 
     def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
-        """The verdict has fallen; ``session`` has begun, or is None."""
+        """What has come of the handshake; ``session`` has begun, or is None."""
         ...
 
 
@@ -105,15 +107,19 @@ class Gate:
         "__weakref__",
         "_awaited",
         "_closing",
+        "_decided",
         "_exchange",
         "_final_due",
         "_identity",
         "_idle_due",
+        "_lease",
+        "_lost",
         "_number",
         "_opened",
         "_over",
         "_paused",
         "_reason",
+        "_stopping",
         "_terms",
         "_ticket",
         "_wire",
@@ -134,7 +140,9 @@ class Gate:
         self._ticket: Ticket | None = None
         self._reason: Reason = "lost"
         self._identity: str | None = None
-        self._paused = self._over = False
+        self._lease: Lease | None = None
+        self._lost: Failure | None = None
+        self._paused = self._stopping = self._decided = self._over = False
         self._number = next(terms.numbers)
         self._opened = now = terms.clock.seconds()
         self._idle_due = inf
@@ -152,23 +160,31 @@ class Gate:
         terms, facts = self._terms, self.facts
         terms.live.add(self)
         terms.emit(ConnectionOpened(self._number, facts.address, facts.local))
-        if terms.admission is not None:
-            admitted = terms.admission.admit(facts.address)
-            if isinstance(admitted, str):
-                self._report("refused", admitted)
-                self._wire.concluded(Rejected(admitted), None)
-                self._wire.leave()
-                return
-            self._ticket = admitted
-        if tls:
-            self.phase = "tls"
-            terms.deadlines.file(self)
-        else:
+        if terms.admission is not None and not self._admitted_by(terms.admission):
+            return
+        if not tls:
             self._begin()
+            return
+        self.phase = "tls"
+        terms.deadlines.file(self)
+        if self._stopping:
+            self._stop(Shutdown())
+
+    def _admitted_by(self, admission: Admission) -> bool:
+        try:
+            admitted = admission.admit(self.facts.address)
+        except BaseException as error:
+            self._give_up(_broke("the admission", error))
+            return False
+        if isinstance(admitted, str):
+            self._give_up(Rejected(admitted), "refused")
+            return False
+        self._ticket = admitted
+        return True
 
     def tls_established(self, facts: PeerFacts) -> None:
         """TLS is there, and with it more is known about the peer."""
-        if self.phase == "tls":
+        if self.phase == "tls" and not self._decided:
             self.facts = facts
             self._begin()
 
@@ -178,8 +194,14 @@ class Gate:
         self._listen()
         budget = terms.limits.max_handshake_bytes
         self._exchange = Exchange(terms.side, self.facts, max_bytes=budget)
-        self._advance()
-        if self._exchange is not None:
+        # What its first step has brought upon itself had to wait for it.
+        if self._lost is not None:
+            self.wire_lost(self._lost)
+        elif self._stopping:
+            self._stop(Shutdown())
+        else:
+            self._advance()
+        if not self._decided:
             terms.deadlines.file(self)
 
     # What the wire tells
@@ -207,10 +229,13 @@ class Gate:
 
     def wire_lost(self, why: Failure) -> None:
         """The socket is gone."""
-        if self.phase == "tls":
-            self._lose_tls(why)
-        elif self._exchange is not None:
+        if self._exchange is not None:
             self._lose_handshake(self._exchange, why)
+        elif self.phase == "handshake" and not self._decided:
+            self._lost = why
+            return
+        elif self.phase == "tls" and not self._decided:
+            self._lose_tls(why)
         self._end()
 
     # What time tells
@@ -233,6 +258,7 @@ class Gate:
 
     def shut_down(self) -> None:
         """We are stopping. A goodbye that is under way has its own bound."""
+        self._stopping = True
         self._stop(Shutdown())
 
     # The exchange
@@ -245,24 +271,28 @@ class Gate:
     def _advance(self) -> None:
         """Do what the exchange asks for, until it waits or is over."""
         exchange = self._exchange
-        assert exchange is not None
+        if exchange is None:
+            # Its last step has lost the wire.
+            return
         if exchange.outcome is None:
             data = exchange.data_to_send()
             if data:
                 self._wire.write(data)
         if exchange.outcome is not None:
-            # Or was it decided just now, by a peer that does not take what we write?
-            if self._exchange is not None:
-                self._decide(exchange)
-        elif exchange.deferred is None:
+            self._decide(exchange)
+            return
+        if exchange.deferred is None:
             self._resume_reading()
-        elif exchange.deferred is not self._awaited:
+            return
+        # Before we subscribe: it may have fired by now, and then all is different.
+        beyond = exchange.received > self._terms.limits.max_handshake_bytes
+        if beyond and not self._paused and not exchange.ended:
+            self._paused = True
+            self._wire.pause_reading()
+        if exchange.deferred is not self._awaited:
             self._awaited = exchange.deferred
             self._idle_due = inf
             self._awaited.addBoth(self._deferred_fired, self._awaited)
-        elif exchange.received > self._terms.limits.max_handshake_bytes and not self._paused:
-            self._paused = True
-            self._wire.pause_reading()
 
     def _deferred_fired(self, result: Any, deferred: Any) -> Any:
         failed = isinstance(result, Failure)
@@ -278,7 +308,7 @@ class Gate:
             else:
                 exchange.receive_result()
             self._advance()
-            if self._exchange is not None:
+            if not self._decided:
                 self._terms.deadlines.file(self)
         return result
 
@@ -291,26 +321,29 @@ class Gate:
         """End what has no verdict yet."""
         exchange = self._exchange
         if exchange is not None:
-            exchange.throw(error)
+            _throw(exchange, error)
             # It may be running right now; then it ends with its step.
             if exchange.outcome is not None:
                 self._decide(exchange)
-        elif self.phase == "tls":
-            self._report(_reason_of(error), str(error), error)
-            self._wire.concluded(error, None)
-            self._wire.leave()
+        elif self.phase == "tls" and not self._decided:
+            self._terms.deadlines.withdraw(self)
+            self._give_up(error)
 
     # The verdict
 
     def _decide(self, exchange: Exchange) -> None:
-        """There is an outcome: act on it."""
+        """There is an outcome: act on it, once."""
+        if self._decided:
+            return
+        self._decided = True
         self._terms.deadlines.withdraw(self)
-        self._exchange = self._awaited = None
-        self._resume_reading()
+        self._awaited = None
         outcome = exchange.outcome
         if isinstance(outcome, Accept) and self._terms.sessions:
             self._admit(exchange, outcome)
             return
+        self._exchange = None
+        self._resume_reading()
         self._settle(exchange, outcome)
         if isinstance(outcome, Accept):
             # It is owed nothing more; but if it talks on, a close would reset it.
@@ -322,31 +355,36 @@ class Gate:
 
     def _admit(self, exchange: Exchange, accept: Accept) -> None:
         """The peer is accepted into a session: have it built, and step aside."""
+        # The exchange stays until then, to keep what comes meanwhile for the session.
         wire = self._wire
+        self._resume_reading()
         try:
             session = wire.build_session(self._terms.choose(accept.session))
-        except Exception as error:
-            failed = HandshakeFailed("the session's factory", f"raised {error!r}")
-            failed.__cause__ = error
-            self._settle(exchange, failed)
-            wire.leave()
+        except BaseException as error:
+            self._give_up(_broke("the session's factory", error), exchange=exchange)
+            return
+        if self._stopping:
+            self._give_up(Shutdown(), exchange=exchange)
             return
         if session is None:
-            self._report("refused", "the session's factory declined the peer", None, exchange)
-            wire.concluded(Rejected("the session's factory declined the peer"), None)
-            wire.leave()
+            declined = Rejected("the session's factory declined the peer")
+            self._give_up(declined, "refused", exchange=exchange)
             return
-        self._report("accepted", "", None, exchange, accept)
         reply = exchange.data_to_send()
         if reply:
             wire.write(reply)
+        if self._over:
+            return
+        self._report("accepted", "", None, exchange, accept)
+        self._exchange = None
         self._over = True
         wire.hand_over(self, session, accept, exchange.unread(), ended=exchange.ended)
-        wire.concluded(accept, session)
+        if self._stopping and self._lease is not None:
+            self._lease.shut_down()
 
     def lease(self, transport: Any, session: Any) -> Lease:
         """Leave to a lease what is owed until ``session`` is over; the gate is done."""
-        lease = Lease(
+        self._lease = lease = Lease(
             self._terms,
             self._number,
             self.facts.address,
@@ -371,6 +409,18 @@ class Gate:
         if not self._over:
             terms.deadlines.file(self)
 
+    def _give_up(
+        self, error: BaseException, reason: Reason | None = None, exchange: Exchange | None = None
+    ) -> None:
+        """Let the peer go without a word: it is not its handshake that has failed."""
+        if self._over:
+            return
+        self._exchange = None
+        detail = error.reason if isinstance(error, Rejected) else str(error)
+        self._report(reason or _reason_of(error), detail, error, exchange)
+        self._wire.concluded(error, None)
+        self._wire.leave()
+
     def _lose_tls(self, why: Failure) -> None:
         error: Any = why.value
         if type(error).__module__.startswith("OpenSSL"):
@@ -385,10 +435,12 @@ class Gate:
             # end of the connection are one, and a handshake may wait for it.
             exchange.receive_eof()
         expected = _expected(exchange)
-        exchange.throw(PeerDisconnected(exchange.received, expected))
-        outcome = exchange.outcome
+        lost = PeerDisconnected(exchange.received, expected)
+        _throw(exchange, lost)
+        # Without an outcome it runs right now, and its end has no say any more.
+        outcome = exchange.outcome or lost
         if isinstance(outcome, Accept) and self._terms.sessions:
-            outcome = PeerDisconnected(exchange.received, expected)
+            outcome = lost
         self._exchange = self._awaited = None
         self._settle(exchange, outcome)
 
@@ -417,6 +469,7 @@ class Gate:
         accept: Accept | None = None,
     ) -> None:
         terms, facts = self._terms, self.facts
+        self._decided = True
         self._reason = reason
         if accept is not None:
             self._identity = accept.identity
@@ -443,8 +496,7 @@ class Gate:
         self._over = True
         terms, facts = self._terms, self.facts
         terms.deadlines.withdraw(self)
-        if self._ticket is not None:
-            self._ticket.release()
+        terms.release(self._ticket)
         terms.emit(
             ConnectionEnded(
                 self._number,
@@ -458,11 +510,27 @@ class Gate:
         terms.ended(self)
 
 
+def _throw(exchange: Exchange, error: BaseException) -> None:
+    """End an exchange. The Deferred that it waits for is cancelled, and fails for nobody."""
+    if exchange.deferred is not None:
+        # We may not have subscribed yet: a peer that does not read is noticed in the
+        # middle of what the exchange's last step has brought about.
+        exchange.deferred.addErrback(lambda _: None)
+    exchange.throw(error)
+
+
 def _expected(exchange: Exchange) -> str:
     """What a peer should have waited for, or sent, instead of leaving."""
     if exchange.deferred is not None:
         return "it to wait for us"
     return exchange.waiting_on or "a session to begin"
+
+
+def _broke(name: str, error: BaseException) -> HandshakeFailed:
+    """Somebody else's code broke."""
+    failed = HandshakeFailed(name, f"raised {error!r}")
+    failed.__cause__ = error
+    return failed
 
 
 def _reason_of(error: BaseException) -> Reason:

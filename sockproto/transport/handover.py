@@ -2,10 +2,11 @@
 Give a live transport to a session, with every byte that came early.
 
 The session must see what it would see on a connection of its own: ``makeConnection``, then the
-bytes in order, each once, then perhaps the end of the stream. Two things make that more than two
+bytes in order, each once, then perhaps the end of the stream. Three things make that more than two
 calls. A session may pause the transport in ``connectionMade``, because it has nowhere to put bytes
-yet (Twisted's own ``portforward`` does); what came early then waits until it resumes. And a session
-may close the transport there; what came early is then nobody's.
+yet (Twisted's own ``portforward`` does); what came early then waits until it resumes. Over TLS,
+bytes that have been decrypted go on coming for a moment after that. And a session may close the
+transport there, or lose it; what came early is then nobody's.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 
+from sockproto.core.errors import HandshakeFailed
 from sockproto.core.outcomes import Accept
+from sockproto.transport.facts import speaks_tls
 from sockproto.transport.lease import Lease
 
 
@@ -25,25 +28,34 @@ def hand_over(lease: Lease, outer: Any, accept: Accept, early: bytes, *, ended: 
     Args:
         lease: What ends the session if it breaks.
         outer: Twisted's protocol on this transport, ours until now. Its receiving methods become
-            the session's own, so that nothing stands in the data path.
+            the session's own, so that nothing stands in the data path. It is told when the session
+            has begun, before that gets a byte.
         accept: The verdict; the session gets it if it has a method ``handshake_accepted``.
         early: What arrived after the handshake's last byte.
         ended: Whether the peer has already finished sending.
     """
-    held = _Early(lease, outer, early, ended) if early or ended else None
-    if held is None:
+    held = None
+    if early or ended or speaks_tls(lease.transport):
+        held = _Early(lease, outer, early, ended)
+    else:
         _rebind(outer, lease.session)
+    doing = "handshake_accepted"
     try:
-        accepted = getattr(lease.session, "handshake_accepted", None)
+        accepted = getattr(lease.session, doing, None)
         if accepted is not None:
             accepted(accept)
+        doing = "connectionMade"
         lease.session.makeConnection(lease.transport)
-    except Exception:
+    except BaseException as error:
+        failed = HandshakeFailed("the session", f"raised {error!r} in {doing}")
+        failed.__cause__ = error
+        outer.concluded(failed, None)
         # Twisted would leave such a connection open, with nobody to manage it.
-        lease.crash("connectionMade")
+        lease.crash(doing)
         return
+    outer.concluded(accept, lease.session)
     if held is not None:
-        held.deliver()
+        held.begin()
 
 
 def _rebind(outer: Any, session: Any) -> None:
@@ -68,7 +80,9 @@ class _Early:
         self._outer = outer
         self._held = [data] if data else []
         self._ended = ended
-        self._paused = self._aborted = self._delivering = self._done = False
+        self._paused = self._aborted = self._done = False
+        # Until connectionMade has returned, whatever the session asks for there.
+        self._delivering = True
         transport = lease.transport
         self._pause = transport.pauseProducing
         self._resume = transport.resumeProducing
@@ -86,7 +100,8 @@ class _Early:
     def resume(self) -> None:
         self._paused = False
         self.deliver()
-        if not self._paused:
+        # After the end there is nothing to read but the end, once more.
+        if not self._paused and not self._ended and not self._closed:
             self._resume()
 
     def abort(self) -> None:
@@ -95,6 +110,11 @@ class _Early:
 
     def eof_received(self) -> None:
         self._ended = True
+        self.deliver()
+
+    def begin(self) -> None:
+        """The session is ready, unless it has paused."""
+        self._delivering = False
         self.deliver()
 
     def deliver(self) -> None:
@@ -106,7 +126,7 @@ class _Early:
         try:
             while self._held and not self._paused and not self._closed:
                 lease.session.dataReceived(self._held.pop(0))
-        except Exception:
+        except BaseException:
             lease.crash("dataReceived")
         finally:
             self._delivering = False
@@ -115,8 +135,9 @@ class _Early:
 
     @property
     def _closed(self) -> bool:
-        """Whether the session has closed; what is held is nobody's then."""
-        return self._aborted or self._lease.transport.disconnecting
+        """Whether the session has closed, or is over; what is held is nobody's then."""
+        lease = self._lease
+        return self._aborted or lease.over or lease.transport.disconnecting
 
     def _step_aside(self) -> None:
         self._done = True
@@ -131,5 +152,5 @@ class _Early:
             return
         try:
             lease.session.readConnectionLost()
-        except Exception:
+        except BaseException:
             lease.crash("readConnectionLost")

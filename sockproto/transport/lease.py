@@ -36,6 +36,9 @@ class Lease:
         ticket: The admission slot, or None.
         transport: The session's transport.
         session: The session.
+
+    Attributes:
+        over: Whether the connection is gone.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class Lease:
         "_terms",
         "_ticket",
         "bucket",
+        "over",
         "session",
         "transport",
     )
@@ -74,6 +78,7 @@ class Lease:
         self._ticket = ticket
         self._reason: Reason = "accepted"
         self._deadline = inf
+        self.over = False
         self.bucket = NOT_FILED
         self.transport = transport
         self.session = session
@@ -84,15 +89,21 @@ class Lease:
 
     def end(self, reason: Reason) -> None:
         """Close the session's transport, and see to it that it is gone within the close timeout."""
-        self._reason = reason
+        if self.over:
+            return
+        if self._reason == "accepted":
+            self._reason = reason
+        terms = self._terms
+        self._deadline = min(self._deadline, terms.clock.seconds() + terms.limits.close_timeout)
+        terms.deadlines.file(self)
+        # Last: a transport that has half-closed may tell us at once that it is gone.
         self.transport.loseConnection()
-        self._deadline = self._terms.clock.seconds() + self._terms.limits.close_timeout
-        self._terms.deadlines.file(self)
 
     def crash(self, doing: str) -> None:
         """The session has raised where nobody but us would notice."""
         _log.failure("{session!r} failed in {doing}", session=self.session, doing=doing)
-        self._reason = "crashed"
+        if self._reason == "accepted":
+            self._reason = "crashed"
         self.transport.abortConnection()
 
     def next_deadline(self) -> float:
@@ -106,9 +117,9 @@ class Lease:
     def connection_lost(self, why: Failure) -> None:
         """The connection is gone: give back the slot, report the ending, tell the session."""
         terms = self._terms
+        self.over = True
         terms.deadlines.withdraw(self)
-        if self._ticket is not None:
-            self._ticket.release()
+        terms.release(self._ticket)
         reason = self._reason
         if reason == "accepted" and not why.check(ConnectionDone, ConnectionAborted):
             reason = "lost" if why.check(Closed) or _is_tls(why.value) else "crashed"

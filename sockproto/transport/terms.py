@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 
-from sockproto.admission.contract import Admission
+from sockproto.admission.contract import Admission, Ticket
 from sockproto.core.handshake import Side
 from sockproto.events import Event, Observer
 from sockproto.limits import Limits
@@ -85,8 +85,20 @@ class Terms:
             try:
                 observer(event)
             except Exception:
+                # It may have failed already, on an event that it has caused itself.
+                if observer not in self.observers:
+                    continue
                 self.observers.remove(observer)
                 _log.failure("an observer failed and is detached: {observer!r}", observer=observer)
+
+    def release(self, ticket: Ticket | None) -> None:
+        """Give back the slot of a connection that is gone."""
+        if ticket is None:
+            return
+        try:
+            ticket.release()
+        except Exception:
+            _log.failure("a slot could not be given back: {ticket!r}", ticket=ticket)
 
     def ended(self, connection: Live) -> None:
         """A connection is over."""

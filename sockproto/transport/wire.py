@@ -150,7 +150,7 @@ class TransportWire(Protocol):
     def hand_over(
         self, gate: Gate, session: Any, accept: Accept, early: bytes, *, ended: bool
     ) -> None:
-        """Make ``session`` the one that the transport talks to."""
+        """Make ``session`` the one that the transport talks to; :meth:`concluded` says when."""
         self._stop_producing()
         self._gate = None
         self._lease = gate.lease(self.transport, session)

@@ -1,0 +1,1 @@
+"""Tests of the Twisted shell, in memory and in virtual time."""

@@ -1,0 +1,202 @@
+import pytest
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.python.failure import Failure
+
+from sockproto.events import ConnectionEnded, Ending
+from sockproto.limits import Limits
+from sockproto.transport.lease import Lease
+from sockproto.transport.terms import Terms
+
+from .kit import LOCAL, PEER, Recorder, TcpTransport, Tickets
+
+
+class Stay:
+    """A lease on everything it needs."""
+
+    def __init__(self, transport=None, session=None):
+        self.clock = Clock()
+        self.clock.advance(100)
+        self.events = []
+        self.terms = Terms(
+            None,
+            None,
+            serving=True,
+            limits=Limits(close_timeout=5),
+            admission=None,
+            observers=[self.events.append],
+            clock=self.clock,
+        )
+        self.tickets = Tickets()
+        self.transport = transport or TcpTransport()
+        self.session = session or Recorder()
+        self.lease = Lease(
+            self.terms, 7, PEER, LOCAL, "ann", 90.0, self.tickets, self.transport, self.session
+        )
+        self.terms.live.add(self.lease)
+
+    def lose(self, why):
+        self.lease.connection_lost(Failure(why))
+
+    @property
+    def endings(self):
+        return [(each.ending.reason, each.ending.phase) for each in self.events]
+
+
+@pytest.fixture
+def stay():
+    return Stay()
+
+
+def test_the_end_of_a_session_returns_the_slot_reports_the_ending_and_tells_the_session(stay):
+    stay.clock.advance(30)
+
+    stay.lose(ConnectionDone())
+
+    ending = Ending("accepted", "session")
+    assert stay.events == [ConnectionEnded(7, PEER, LOCAL, ending, "ann", 40.0)]
+    assert stay.tickets.released == 1
+    assert stay.session.told == ["ConnectionDone"]
+    assert (stay.terms.live, stay.clock.getDelayedCalls()) == (set(), [])
+
+
+def test_a_session_may_have_no_ticket(stay):
+    stay.lease._ticket = None
+
+    stay.lose(ConnectionDone())
+
+    assert stay.endings == [("accepted", "session")]
+
+
+@pytest.mark.parametrize(
+    ("why", "reason"),
+    [
+        (ConnectionDone(), "accepted"),
+        (ConnectionAborted(), "accepted"),
+        (ConnectionLost(), "lost"),
+        (ZeroDivisionError("in dataReceived"), "crashed"),
+    ],
+)
+def test_how_a_session_was_lost_says_why_it_is_over(stay, why, reason):
+    stay.lose(why)
+
+    assert stay.endings == [(reason, "session")]
+
+
+def test_a_session_that_tls_has_failed_is_lost(stay):
+    from OpenSSL import SSL
+
+    stay.lose(SSL.Error([("SSL routines", "", "decryption failed")]))
+
+    assert stay.endings == [("lost", "session")]
+
+
+def test_an_observer_sees_the_end_before_the_session_does(stay):
+    stay.terms.observers.append(lambda _: stay.session.told.append("observed"))
+
+    stay.lose(ConnectionDone())
+
+    assert stay.session.told == ["observed", "ConnectionDone"]
+
+
+def test_a_ticket_that_breaks_does_not_keep_the_end_from_anybody(stay, logged):
+    def release():
+        raise ZeroDivisionError("oops")
+
+    stay.tickets.release = release
+
+    stay.lose(ConnectionDone())
+
+    assert stay.endings == [("accepted", "session")]
+    assert stay.session.told == ["ConnectionDone"]
+    assert stay.terms.live == set()
+    assert len(logged.take()) == 1
+
+
+def test_shutting_down_closes_and_aborts_after_the_close_timeout(stay):
+    stay.lease.shut_down()
+    assert (stay.transport.disconnecting, stay.transport.aborted) == (True, False)
+
+    stay.clock.advance(4.9)
+    assert not stay.transport.aborted
+    stay.clock.advance(0.2)
+    assert stay.transport.aborted
+    stay.lose(ConnectionAborted())
+
+    assert stay.endings == [("shutdown", "session")]
+    assert stay.clock.getDelayedCalls() == []
+
+
+def test_a_session_that_goes_in_time_is_not_aborted(stay):
+    stay.lease.shut_down()
+    stay.clock.advance(2)
+
+    stay.lose(ConnectionDone())
+
+    assert stay.clock.getDelayedCalls() == []
+    assert not stay.transport.aborted
+    assert stay.endings == [("shutdown", "session")]
+
+
+def test_shutting_down_again_gives_no_more_time(stay):
+    for _ in range(6):
+        stay.lease.shut_down()
+        stay.clock.advance(1)
+
+    assert stay.transport.aborted
+
+
+def test_a_transport_that_is_gone_at_once_leaves_no_deadline_behind():
+    transport = StringTransportWithDisconnection()
+    stay = Stay(transport)
+    transport.protocol = Recorder()
+    transport.protocol.connectionLost = stay.lease.connection_lost
+
+    stay.lease.shut_down()
+
+    assert stay.endings == [("shutdown", "session")]
+    assert (stay.terms.live, stay.clock.getDelayedCalls()) == (set(), [])
+
+
+def test_shutting_down_what_is_over_does_nothing(stay):
+    stay.lose(ConnectionDone())
+
+    stay.lease.shut_down()
+
+    assert stay.clock.getDelayedCalls() == []
+    assert stay.endings == [("accepted", "session")]
+
+
+def test_a_session_that_breaks_is_aborted_and_reported(stay, logged):
+    try:
+        raise ZeroDivisionError("oops")
+    except ZeroDivisionError:
+        stay.lease.crash("connectionMade")
+    stay.lose(ConnectionAborted())
+
+    assert stay.transport.aborted
+    assert stay.endings == [("crashed", "session")]
+    assert logged.take() == [
+        f"{stay.session!r} failed in connectionMade: ZeroDivisionError('oops')"
+    ]
+
+
+def test_what_has_settled_the_end_of_a_session_first_stays_the_reason(stay, logged):
+    try:
+        raise ZeroDivisionError("oops")
+    except ZeroDivisionError:
+        stay.lease.crash("connectionMade")
+        stay.lease.shut_down()
+        stay.lease.crash("dataReceived")
+    stay.lose(ConnectionAborted())
+
+    assert stay.endings == [("crashed", "session")]
+    assert len(logged.take()) == 2
+
+
+def test_a_session_that_was_shut_down_and_then_breaks_was_shut_down(stay, logged):
+    stay.lease.shut_down()
+    stay.lose(ZeroDivisionError("oops"))
+
+    assert stay.endings == [("shutdown", "session")]

@@ -1,0 +1,215 @@
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from sockproto.events import ConnectionOpened
+from sockproto.limits import Limits
+from sockproto.transport.terms import JITTER, Terms, named
+
+from .kit import LOCAL, PEER, Sessions, Tickets
+
+
+async def side(peer):
+    raise AssertionError("nobody asked for it")
+
+
+def make(session=None, *, observers=(), **limits):
+    return Terms(
+        side,
+        session,
+        serving=True,
+        limits=Limits(**limits),
+        admission=None,
+        observers=observers,
+        clock=Clock(),
+    )
+
+
+EVENT = ConnectionOpened(1, PEER, LOCAL)
+
+
+class Stay:
+    """A connection that goes when it is told to, or when we say so."""
+
+    def __init__(self, terms, *, obedient=True):
+        self.terms, self.obedient = terms, obedient
+        self.told = 0
+        terms.live.add(self)
+
+    def shut_down(self):
+        self.told += 1
+        if self.obedient:
+            self.terms.ended(self)
+
+
+def test_no_session_is_none_on_offer():
+    terms = make()
+
+    assert (terms.sessions, terms.names, terms.choose(None)) == ({}, (), None)
+
+
+def test_a_session_alone_has_no_name_and_is_the_default():
+    session = Sessions()
+    terms = make(session)
+
+    assert (terms.names, terms.choose(None)) == ((), session)
+
+
+def test_the_first_of_several_sessions_is_the_default():
+    chat, echo = Sessions(), Sessions()
+    terms = make({"chat": chat, "echo": echo})
+
+    assert terms.names == ("chat", "echo")
+    assert (terms.choose(None), terms.choose("chat"), terms.choose("echo")) == (chat, chat, echo)
+
+
+def test_a_mapping_that_changes_later_changes_nothing():
+    given_sessions = {"chat": Sessions()}
+    found = named(given_sessions)
+
+    given_sessions.clear()
+
+    assert list(found) == ["chat"]
+
+
+@given(st.floats(0, 1e9))
+def test_a_handshake_has_its_time_and_up_to_a_tenth_more(now):
+    deadline = make(handshake_timeout=10).handshake_deadline(now)
+
+    assert now + 10 <= deadline <= now + 10 * (1 + JITTER)
+
+
+def test_a_herd_does_not_leave_as_one():
+    terms = make(handshake_timeout=10)
+
+    assert len({terms.handshake_deadline(0.0) for _ in range(50)}) > 40
+
+
+def test_numbers_count_from_one():
+    terms = make()
+
+    assert [next(terms.numbers) for _ in range(3)] == [1, 2, 3]
+
+
+def test_every_observer_sees_every_event():
+    first, second = [], []
+    terms = make(observers=[first.append, second.append])
+
+    terms.emit(EVENT)
+    terms.emit(EVENT)
+
+    assert (first, second) == ([EVENT, EVENT], [EVENT, EVENT])
+
+
+def test_an_observer_that_fails_is_detached_and_reported_once(logged):
+    class Broken:
+        def __call__(self, event):
+            raise ZeroDivisionError("oops")
+
+        def __repr__(self):
+            return "<Broken>"
+
+    seen = []
+    terms = make(observers=[Broken(), seen.append])
+
+    terms.emit(EVENT)
+    terms.emit(EVENT)
+
+    assert seen == [EVENT, EVENT]
+    assert logged.take() == [
+        "an observer failed and is detached: <Broken>: ZeroDivisionError('oops')"
+    ]
+
+
+def test_an_observer_that_fails_on_an_event_of_its_own_making_is_reported_once(logged):
+    def relapses(event):
+        if len(seen) < 3:
+            seen.append(event)
+            terms.emit(event)
+        raise ZeroDivisionError("oops")
+
+    seen = []
+    after = []
+    terms = make(observers=[relapses, after.append])
+
+    terms.emit(EVENT)
+
+    assert (seen, after) == ([EVENT] * 3, [EVENT] * 4)
+    assert len(logged.take()) == 1
+    assert terms.observers == [after.append]
+
+
+def test_nobody_is_told_of_the_end_of_one_connection():
+    terms = make()
+    stay, other = Stay(terms), Stay(terms)
+
+    terms.ended(stay)
+    terms.ended(stay)
+
+    assert terms.live == {other}
+
+
+def test_to_shut_down_what_has_no_connections_is_done_at_once():
+    gone = []
+    make().shut_down().addCallback(gone.append)
+
+    assert gone == [None]
+
+
+def test_to_shut_down_tells_every_connection_and_waits_for_the_last():
+    terms = make()
+    stays = [Stay(terms), Stay(terms, obedient=False), Stay(terms)]
+    gone = []
+
+    terms.shut_down().addCallback(gone.append)
+    terms.shut_down().addCallback(gone.append)
+
+    assert ([each.told for each in stays], gone) == ([1, 2, 1], [])
+    terms.ended(stays[1])
+    assert gone == [None, None]
+
+
+def test_a_shut_down_that_ends_everything_at_once_fires_once():
+    terms = make()
+    Stay(terms)
+    gone = []
+
+    terms.shut_down().addCallback(gone.append)
+
+    assert gone == [None]
+
+
+def test_whoever_waits_for_the_shut_down_may_give_up(logged):
+    terms = make()
+    stay = Stay(terms, obedient=False)
+    gone = []
+
+    waiting = terms.shut_down()
+    waiting.addErrback(lambda failure: gone.append(failure.type.__name__))
+    waiting.cancel()
+    terms.ended(stay)
+
+    assert gone == ["CancelledError"]
+
+
+def test_a_ticket_is_given_back():
+    tickets = Tickets()
+    terms = make()
+
+    terms.release(tickets)
+    terms.release(None)
+
+    assert tickets.released == 1
+
+
+def test_a_ticket_that_cannot_be_given_back_is_reported(logged):
+    class Broken(Tickets):
+        def release(self):
+            raise ZeroDivisionError("oops")
+
+        def __repr__(self):
+            return "<Broken>"
+
+    make().release(Broken())
+
+    assert logged.take() == ["a slot could not be given back: <Broken>: ZeroDivisionError('oops')"]
