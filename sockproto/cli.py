@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -20,7 +21,8 @@ from sockproto.core.errors import ConfigurationError, HandshakeFailed, PeerError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes.welcome import Welcome
-from sockproto.plugins import handshake_blueprint
+from sockproto.plugins import handshake_blueprint, look_in_working_directory
+from sockproto.service.logs import printable
 from sockproto.service.units import seconds
 
 if TYPE_CHECKING:
@@ -34,11 +36,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command, and exit."""
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        status = options.run(options)
     except ConfigurationError as error:
         _say(str(error))
-        sys.exit(USAGE)
-    sys.exit(ACCEPTED)
+        status = USAGE
+    sys.exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -62,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     connect.add_argument("--send", metavar="BYTES", help="what the welcome handshake sends")
     connect.add_argument(
-        "--delay", type=_time, default=0.0, metavar="T", help="how long it thinks before that"
+        "--delay", type=_delay, default=0.0, metavar="T", help="how long it thinks before that"
     )
     connect.add_argument(
         "--timeout",
@@ -82,30 +84,62 @@ def _time(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _connect(options: argparse.Namespace) -> None:
-    from twisted.internet.task import react
+def _delay(text: str) -> float:
+    return 0.0 if text in ("0", "off") else _time(text)
 
+
+def _connect(options: argparse.Namespace) -> int:
+    look_in_working_directory()
     blueprint = handshake_blueprint(options.handshake)
     if blueprint.exposed:
         _say("the secret stands on the command line; put it into a file or the environment")
     handshake: Any = blueprint.build()
-    if isinstance(handshake, Welcome):
-        handshake = _Lesson(handshake, options.send, options.delay)
-    elif options.send is not None or options.delay:
-        raise ConfigurationError("--send and --delay belong to the welcome handshake")
-    elif not callable(getattr(handshake, "connect", None)):
-        raise ConfigurationError(f"handshake {blueprint.name} has no client's side")
-    react(partial(_run, handshake=handshake, options=options))
+    if not isinstance(handshake, Welcome):
+        if options.send is not None or options.delay:
+            raise ConfigurationError("--send and --delay belong to the welcome handshake")
+        if not callable(getattr(handshake, "connect", None)):
+            raise ConfigurationError(f"handshake {blueprint.name} has no client's side")
+    return _run(handshake, options)
+
+
+def _run(handshake: Any, options: argparse.Namespace) -> int:
+    """Run the reactor until the exit status is known; a signal is the end of it, too."""
+    from twisted.internet.task import react
+
+    status = CUT_OFF
+
+    async def run(reactor: Any) -> None:
+        nonlocal status
+        status = await _shake(reactor, handshake, options)
+
+    _open_missing()
+    blocking = os.get_blocking(0)
+    try:
+        with suppress(SystemExit):
+            react(run)
+    finally:
+        # Whoever runs next in this shell has the same standard input.
+        os.set_blocking(0, blocking)
+    return status
+
+
+def _open_missing() -> None:
+    """Open what the shell has closed (``<&-``), or else a socket of ours would get its number."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 class _Lesson:
     """The client of the tutorial, which thinks, sends, and prints what it gets."""
 
-    def __init__(self, handshake: Welcome, send: str | None, delay: float) -> None:
+    def __init__(self, reactor: Any, handshake: Welcome, send: str | None, delay: float) -> None:
         self._connect = partial(
             handshake.connect,
             send=None if send is None else os.fsencode(send),
-            delay=partial(_sleep, delay) if delay else None,
+            delay=partial(_sleep, reactor, delay) if delay else None,
         )
 
     async def connect(self, peer: Peer) -> Accept | Reject:
@@ -114,15 +148,10 @@ class _Lesson:
         return outcome
 
 
-def _sleep(duration: float) -> Deferred[None]:
-    from twisted.internet import reactor
+def _sleep(reactor: Any, duration: float) -> Deferred[None]:
     from twisted.internet.task import deferLater
 
     return deferLater(reactor, duration, lambda: None)
-
-
-async def _run(reactor: Any, handshake: Any, options: argparse.Namespace) -> NoReturn:
-    raise SystemExit(await _shake(reactor, handshake, options))
 
 
 async def _shake(reactor: Any, handshake: Any, options: argparse.Namespace) -> int:
@@ -151,23 +180,30 @@ async def _shake(reactor: Any, handshake: Any, options: argparse.Namespace) -> i
         example = "write it like tcp:127.0.0.1:8001 or unix:/run/door"
         _say(f"{options.endpoint!r} is no endpoint ({_reason(error)}); {example}")
         return USAGE
-    session = None if isinstance(handshake, _Lesson) else Factory.forProtocol(Relay)
+    session: Any = Factory.forProtocol(partial(Relay, reactor=reactor))
+    if isinstance(handshake, Welcome):
+        handshake = _Lesson(reactor, handshake, options.send, options.delay)
+        session = None
     connecting = connect(
         endpoint,
         handshake,
         session,
         limits=Limits(idle_timeout=inf, handshake_timeout=options.timeout + options.delay),
         observers=[note],
+        clock=reactor,
     )
     timer = reactor.callLater(options.timeout, give_up)
     try:
         relay = await connecting
-        return CUT_OFF if session is not None and not await relay.finished else ACCEPTED
+        if session is None or await relay.finished:
+            return ACCEPTED
+        _say(f"{options.endpoint}: the session was cut off")
+        return CUT_OFF
     except Rejected as error:
-        _say(str(error))
+        _say(printable(str(error)))
         return REJECTED
     except (PeerError, HandshakeFailed) as error:
-        _say(f"{options.endpoint}: {error}")
+        _say(f"{options.endpoint}: {printable(str(error))}")
         return CUT_OFF
     except Exception as error:
         late = f"no answer within {options.timeout:g} s"
@@ -186,7 +222,7 @@ def _reason(error: BaseException) -> str:
 
 def _print(reply: object) -> None:
     """Show what the server has said, on a line of its own."""
-    if isinstance(reply, bytes) and reply:
+    if isinstance(reply, bytes) and reply and sys.stdout is not None:
         sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
         sys.stdout.buffer.flush()
 

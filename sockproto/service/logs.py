@@ -35,7 +35,9 @@ class ConnectionLog:
 
 def line_for(event: HandshakeEnded) -> str:
     """What the log says of a verdict; nothing a peer has sent can break out of it."""
-    words = [WORDS.get(event.reason, event.reason), str(event.address), "in", _took(event.duration)]
+    # A unix socket's address is a path that the peer has chosen.
+    where = printable(str(event.address))
+    words = [WORDS.get(event.reason, event.reason), where, "in", _took(event.duration)]
     if event.identity is not None:
         words += ["as", printable(event.identity)]
     if event.session is not None:
@@ -45,17 +47,21 @@ def line_for(event: HandshakeEnded) -> str:
 
 
 def printable(text: str) -> str:
+    """Escape a field as :func:`escaped` does, and cut it if it is long."""
+    return escaped(text if len(text) <= MAX_FIELD else text[:MAX_FIELD] + "...")
+
+
+def escaped(text: str) -> str:
     """
-    Escape what could forge a line or drive a terminal, and cut what is long.
+    Escape what could forge a line or drive a terminal.
 
     Control characters, line and paragraph separators, and the marks that change the direction of
     writing become escapes; :meth:`str.isprintable` is the judge.
     """
-    cut = text if len(text) <= MAX_FIELD else text[:MAX_FIELD] + "..."
-    if cut.isprintable():
-        return cut
+    if text.isprintable():
+        return text
     return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in cut
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
 
 

@@ -13,8 +13,8 @@ from twisted.logger import Logger
 
 from sockproto._version import __version__
 from sockproto.core.errors import ConfigurationError
-from sockproto.service.listeners import client_string, listen, shown
-from sockproto.service.logs import ConnectionLog
+from sockproto.service.listeners import client_string, kind_of, listen, shown
+from sockproto.service.logs import ConnectionLog, escaped
 from sockproto.service.monotonic import follow_monotonic_time
 from sockproto.service.options import Options
 from sockproto.transport.server import ServerFactory
@@ -50,9 +50,10 @@ class SockServer(Service):
         super().startService()
         places = " and ".join(shown(port) for port in self.ports)
         try_it = f"; try: {self._try_it}" if self._try_it else ""
-        _log.info("{line}", line=f"sockproto {__version__} listens on {places}{try_it}")
+        said = f"sockproto {__version__} listens on {places}{try_it}"
+        _log.info("{line}", line=escaped(said))
         for line in self._warnings:
-            _log.warn("{line}", line=line)
+            _log.warn("{line}", line=escaped(line))
 
     def stopService(self) -> Deferred[Any]:
         """Close the ports, and end every connection within the close timeout."""
@@ -62,21 +63,27 @@ class SockServer(Service):
         return closed.addCallback(lambda _: self.factory.shut_down())
 
 
-def makeService(options: Options) -> SockServer:
+def makeService(options: Options, reactor: Any = None) -> SockServer:
     """
     Make the service; its sockets are bound when this returns.
+
+    Args:
+        options: What the operator wants.
+        reactor: Twisted's reactor; unless given, the installed one, on monotonic time.
 
     Raises:
         SystemExit: With one line, if one of them cannot be.
     """
-    from twisted.internet import reactor
+    if reactor is None:
+        from twisted.internet import reactor
 
-    follow_monotonic_time(reactor)
+        follow_monotonic_time(reactor)
     factory = ServerFactory(
         options.handshake,
         options.session,
         limits=options.limits,
         observers=[ConnectionLog(Logger("sockproto"))],
+        clock=reactor,
     )
     ports: list[IListeningPort] = []
     for description in options.listen:
@@ -87,7 +94,7 @@ def makeService(options: Options) -> SockServer:
                 port.stopListening()
             raise SystemExit(f"sockserver: {error}") from error
     try_it = ""
-    if options.listen[0].startswith(("tcp", "unix")):
+    if kind_of(options.listen[0]) in ("tcp", "tcp6", "unix"):
         where = shlex.quote(client_string(ports[0]))
         try_it = f"sockproto connect {where} {options.try_it}"
     return SockServer(factory, ports, try_it, options.warnings)

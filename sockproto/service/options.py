@@ -22,9 +22,10 @@ from sockproto.plugins import (
     describe_handshakes,
     describe_sessions,
     handshake_blueprint,
+    look_in_working_directory,
     session_blueprint,
 )
-from sockproto.service.settings import Setting, gather
+from sockproto.service.settings import PREFIX, Setting, gather
 from sockproto.service.units import seconds, show_seconds, show_size, size, whole
 
 DEFAULT_LISTEN = "tcp:8001:interface=127.0.0.1"
@@ -122,7 +123,10 @@ class Options(usage.Options):
     def parseArgs(self, *arguments: str) -> None:
         """Refuse what is no option."""
         if arguments:
-            raise usage.UsageError(f"{arguments[0]!r} is not an option; see --help")
+            if self["handshake"] or "session" in self._repeated:
+                # It may be the rest of a secret that has a blank in it.
+                raise usage.UsageError("something is left over; quote an argument with blanks")
+            raise usage.UsageError(f"{arguments[0]!r} is no option")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -133,7 +137,9 @@ class Options(usage.Options):
         """
         try:
             super().parseOptions(options)
-        except (usage.UsageError, ConfigurationError) as error:
+        except usage.UsageError as error:
+            raise SystemExit(f"sockserver: {error}; see --help") from error
+        except ConfigurationError as error:
             raise SystemExit(f"sockserver: {error}") from error
 
     def postOptions(self) -> None:
@@ -142,9 +148,14 @@ class Options(usage.Options):
             name: [self[name]] for name in _NAMES if self.get(name) is not None
         }
         given.update(self._repeated)
-        settings = gather(_NAMES, _REPEATABLE, given, os.environ, self["config"])
+        file = self["config"] or os.environ.get(f"{PREFIX}CONFIG") or None
+        settings = gather(_NAMES, _REPEATABLE, given, os.environ, file)
         if "listen" in settings:
             self.listen = settings["listen"].values
+            if not self.listen:
+                raise ConfigurationError(
+                    f"{settings['listen'].source} is empty; name an endpoint like {DEFAULT_LISTEN}"
+                )
         if "backlog" in settings:
             self.backlog = _one(settings["backlog"], whole)
         self.limits = Limits(
@@ -154,21 +165,22 @@ class Options(usage.Options):
                 if name in settings
             }
         )
-        # As uvicorn does: MODULE:FACTORY names what lies in front of the
-        # operator, and twistd does not look there.
-        if "" not in sys.path and os.getcwd() not in sys.path:
-            sys.path.insert(0, os.getcwd())
+        look_in_working_directory()
         self._build_handshake(settings.get("handshake", Setting((DEFAULT_HANDSHAKE,), "")))
         self._build_sessions(settings.get("session", Setting((), "")))
 
     def _build_handshake(self, setting: Setting) -> None:
-        blueprint = handshake_blueprint(setting.values[0])
+        text = setting.values[0]
+        blueprint = handshake_blueprint(text)
         if setting.on_command_line and blueprint.exposed:
             self._warn_of_secret(f"handshake {blueprint.name}")
         self.handshake = blueprint.build()
-        self.try_it = f"--handshake {blueprint.name}"
+        # Its arguments may be secrets; those of Welcome are not.
+        shown = text if text == blueprint.name else f"{blueprint.name}:..."
         if isinstance(self.handshake, Welcome):
-            self.try_it = f"--send {shlex.quote(os.fsdecode(self.handshake.token))}"
+            shown = text
+        told = shown != DEFAULT_HANDSHAKE
+        self.try_it = f"--handshake {shlex.quote(shown)}" if told else "--send 1"
         if not callable(getattr(self.handshake, "serve", None)):
             raise ConfigurationError(f"handshake {blueprint.name} has no server's side")
 

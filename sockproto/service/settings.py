@@ -4,6 +4,9 @@ Where a setting comes from: the command line, the environment, a file, in this o
 All three say it in the same words: ``--idle-timeout 5s``, ``SOCKSERVER_IDLE_TIMEOUT=5s``, and
 ``idle-timeout = "5s"`` in a TOML file. What may be given more than once is a list in the file, and
 separated by blanks in the environment. Each value keeps its source, for the message if it is wrong.
+
+What is no option is an error in the file, and nothing to us in the environment, where it may be
+somebody else's: Kubernetes sets ``SOCKSERVER_PORT`` if a service has that name.
 """
 
 from __future__ import annotations
@@ -62,7 +65,7 @@ def gather(
         variable = PREFIX + name.upper().replace("-", "_")
         if name in given:
             settings[name] = Setting(tuple(given[name]), f"--{name}", on_command_line=True)
-        elif environment.get(variable):
+        elif environment.get(variable, "").strip():
             text = environment[variable]
             values = text.split() if name in repeatable else [text]
             settings[name] = Setting(tuple(values), variable)
@@ -84,7 +87,7 @@ def _read(file: str, names: Sequence[str], repeatable: Sequence[str]) -> dict[st
         if key not in names:
             raise ConfigurationError(f"{file} sets {key}, which is no option; see --help")
         values = value if isinstance(value, list) and key in repeatable else [value]
-        if not all(isinstance(each, str | int) and not isinstance(each, bool) for each in values):
+        if not all(type(each) in (str, int, float) for each in values):
             expected = "a text or a list of texts" if key in repeatable else "a text or a number"
             raise ConfigurationError(f"{key} in {file} is no setting: expected {expected}")
         read[key] = tuple(str(each) for each in values)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from math import inf
 
+MOST = 2**31 - 1
+"""What a C ``int`` holds; ``listen(2)`` takes one."""
+
 _TIMES = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -41,14 +44,14 @@ def size(text: str) -> int:
 
 def whole(text: str) -> int:
     """
-    Read a number of things, at least one.
+    Read a number of things, at least one, and no more than the kernel can count.
 
     Raises:
         ValueError: If it is none.
     """
-    value = int(text) if re.fullmatch(r"\d+", text) else 0
-    if not value:
-        raise ValueError(f"{text!r} is not a whole number above zero")
+    value = int(text) if re.fullmatch(r"\d{1,10}", text) else 0
+    if not 0 < value <= MOST:
+        raise ValueError(f"{text!r} is not a whole number from 1 to {MOST}")
     return value
 
 

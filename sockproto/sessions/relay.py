@@ -18,26 +18,33 @@ class Relay(Protocol):
     Copies standard input to the peer and the peer to standard output, until the peer has finished.
 
     Each side waits for the other: nothing is read that could not be written. The end of standard
-    input is passed on as a half-close; over TLS, which has none, as a close_notify.
+    input is passed on as a half-close; over TLS, which has none, as a close_notify. If nobody reads
+    standard output any more, the connection is aborted.
+
+    Args:
+        stdin, stdout: Their descriptors. They stay open, and may be non-blocking afterwards.
+        reactor: Twisted's reactor; the installed one unless given.
 
     Attributes:
         finished: Fires when all that the peer has sent is written: True if the peer finished, False
             if the connection broke.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stdin: int = 0, stdout: int = 1, reactor: Any = None) -> None:
         self.finished: Deferred[bool] = Deferred()
+        self._stdin, self._stdout, self._reactor = stdin, stdout, reactor
         self._terminal: Any = None
+        self._printing = True
         self._clean = True
 
     def connectionMade(self) -> None:
         """Open standard input and output."""
-        from twisted.internet.stdio import StandardIO
+        from twisted.internet import stdio
 
         transport: Any = self.transport
-        # What arrives before there is a place for it waits: the terminal may
-        # call back at once.
-        self._terminal = StandardIO(_Terminal(self))
+        # Twisted's types follow its Windows version, which has no descriptors.
+        open_terminal: Any = stdio.StandardIO
+        self._terminal = open_terminal(_Terminal(self), self._stdin, self._stdout, self._reactor)
         transport.registerProducer(self._terminal, True)
         self._terminal.registerProducer(transport, True)
 
@@ -46,8 +53,10 @@ class Relay(Protocol):
         self._terminal.write(data)
 
     def readConnectionLost(self) -> None:
-        """The peer has finished."""
-        self.close()
+        """The peer has finished: so have we, once everything that is queued is sent."""
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        transport.loseConnection()
 
     def writeConnectionLost(self) -> None:
         """Our half-close has been sent."""
@@ -55,8 +64,12 @@ class Relay(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: finish when everything is printed."""
         self._clean = bool(reason.check(ConnectionDone))
-        self._terminal.unregisterProducer()
-        self._terminal.loseConnection()
+        if self._printing:
+            self._terminal.unregisterProducer()
+            self._terminal.loseConnection()
+        else:
+            # loseConnection() would wait for the writer, which is gone.
+            self._terminal.connectionLost(reason)
 
     def finish_sending(self) -> None:
         """Standard input has ended."""
@@ -67,11 +80,12 @@ class Relay(Protocol):
         else:
             transport.loseWriteConnection()
 
-    def close(self) -> None:
-        """There is no more to do: the peer has finished, or nobody reads what it says."""
+    def stop_printing(self) -> None:
+        """Nobody reads what the peer says."""
+        self._printing = False
+        # Not loseConnection(): a peer that waits for us to read does not read what we have queued.
         transport: Any = self.transport
-        transport.unregisterProducer()
-        transport.loseConnection()
+        transport.abortConnection()
 
     def terminal_lost(self) -> None:
         """Everything is printed."""
@@ -93,7 +107,7 @@ class _Terminal(Protocol):
         self._relay.finish_sending()
 
     def writeConnectionLost(self) -> None:
-        self._relay.close()
+        self._relay.stop_printing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._relay.terminal_lost()
