@@ -8,7 +8,7 @@ themselves. Run it with ``python -m twisted.trial tests/trial/case_kit.py``.
 from twisted.internet.protocol import Factory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from sockproto import Accept, Rejected, Reject, connect
+from sockproto import Accept, Reject, Rejected, connect
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.sessions.echo import Echo

@@ -1,0 +1,1 @@
+"""Real sockets, processes, TLS, signals and clocks; on loopback only."""
