@@ -22,7 +22,7 @@ from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes.welcome import Welcome
 from sockproto.plugins import handshake_blueprint, look_in_working_directory
-from sockproto.service.logs import printable
+from sockproto.service.logs import escaped, printable
 from sockproto.service.units import seconds
 
 if TYPE_CHECKING:
@@ -34,7 +34,13 @@ ACCEPTED, REJECTED, USAGE, UNREACHABLE, CUT_OFF = range(5)
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command, and exit."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, surplus = parser.parse_known_args(arguments)
+    if surplus:
+        name = surplus[0].partition("=")[0]
+        # Anything else is not repeated: it may be a secret, or the end of one with a blank in it.
+        leftover = "something is left over; quote an argument with blanks"
+        parser.error(f"{name} is no option" if name.startswith("-") else leftover)
     try:
         status = options.run(options)
     except ConfigurationError as error:
@@ -43,10 +49,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake with one line, and not with the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"sockproto: {escaped(message)}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="sockproto", description="Shake hands with a server.", allow_abbrev=False
-    )
+    parser = _Parser(prog="sockproto", description="Shake hands with a server.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"sockproto {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     connect = commands.add_parser(
@@ -106,11 +117,23 @@ def _run(handshake: Any, options: argparse.Namespace) -> int:
     """Run the reactor until the exit status is known; a signal is the end of it, too."""
     from twisted.internet.task import react
 
-    status = CUT_OFF
+    status, over = CUT_OFF, False
+
+    def interrupted() -> None:
+        nonlocal over
+        if not over:
+            over = True
+            _say("interrupted")
 
     async def run(reactor: Any) -> None:
-        nonlocal status
-        status = await _shake(reactor, handshake, options)
+        nonlocal status, over
+        reactor.addSystemEventTrigger("before", "shutdown", interrupted)
+        reached, sentence = await _shake(reactor, handshake, options)
+        # After a signal, what is said of the connection tells of our own doing.
+        if not over:
+            status, over = reached, True
+            if sentence:
+                _say(sentence)
 
     _open_missing()
     blocking = os.get_blocking(0)
@@ -133,7 +156,7 @@ def _open_missing() -> None:
 
 
 class _Lesson:
-    """The client of the tutorial, which thinks, sends, and prints what it gets."""
+    """The client of the tutorial, which thinks, sends, and brings back what it gets."""
 
     def __init__(self, reactor: Any, handshake: Welcome, send: str | None, delay: float) -> None:
         self._connect = partial(
@@ -143,9 +166,7 @@ class _Lesson:
         )
 
     async def connect(self, peer: Peer) -> Accept | Reject:
-        outcome = await self._connect(peer)
-        _print(outcome.result if isinstance(outcome, Accept) else outcome.reason.encode())
-        return outcome
+        return await self._connect(peer)
 
 
 def _sleep(reactor: Any, duration: float) -> Deferred[None]:
@@ -154,8 +175,10 @@ def _sleep(reactor: Any, duration: float) -> Deferred[None]:
     return deferLater(reactor, duration, lambda: None)
 
 
-async def _shake(reactor: Any, handshake: Any, options: argparse.Namespace) -> int:
-    """Connect, shake hands, and see the session to its end; gives the exit status."""
+async def _shake(
+    reactor: Any, handshake: Any, options: argparse.Namespace
+) -> tuple[int, str | None]:
+    """Connect, shake hands, and see the session to its end; gives the status, and why it is so."""
     from twisted.internet.endpoints import clientFromString
     from twisted.internet.protocol import Factory
 
@@ -178,8 +201,7 @@ async def _shake(reactor: Any, handshake: Any, options: argparse.Namespace) -> i
         endpoint = clientFromString(reactor, options.endpoint)
     except Exception as error:
         example = "write it like tcp:127.0.0.1:8001 or unix:/run/door"
-        _say(f"{options.endpoint!r} is no endpoint ({_reason(error)}); {example}")
-        return USAGE
+        return USAGE, f"{options.endpoint!r} is no endpoint ({_reason(error)}); {example}"
     session: Any = Factory.forProtocol(partial(Relay, reactor=reactor))
     if isinstance(handshake, Welcome):
         handshake = _Lesson(reactor, handshake, options.send, options.delay)
@@ -194,22 +216,23 @@ async def _shake(reactor: Any, handshake: Any, options: argparse.Namespace) -> i
     )
     timer = reactor.callLater(options.timeout, give_up)
     try:
-        relay = await connecting
-        if session is None or await relay.finished:
-            return ACCEPTED
-        _say(f"{options.endpoint}: the session was cut off")
-        return CUT_OFF
+        made = await connecting
+        if session is None:
+            unprinted = _print(made.result)
+            return (CUT_OFF if unprinted else ACCEPTED), unprinted
+        if await made.finished:
+            return ACCEPTED, None
+        return CUT_OFF, f"{options.endpoint}: the session was cut off"
     except Rejected as error:
-        _say(printable(str(error)))
-        return REJECTED
+        if session is None:
+            _print(error.reason.encode())
+        return REJECTED, printable(str(error))
     except (PeerError, HandshakeFailed) as error:
-        _say(f"{options.endpoint}: {printable(str(error))}")
-        return CUT_OFF
+        return CUT_OFF, f"{options.endpoint}: {printable(str(error))}"
     except Exception as error:
         late = f"no answer within {options.timeout:g} s"
         reason = late if not timer.active() else _reason(error)
-        _say(f"cannot connect to {options.endpoint}: {reason}")
-        return UNREACHABLE
+        return UNREACHABLE, f"cannot connect to {options.endpoint}: {reason}"
     finally:
         if timer.active():
             timer.cancel()
@@ -220,11 +243,16 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
-def _print(reply: object) -> None:
-    """Show what the server has said, on a line of its own."""
-    if isinstance(reply, bytes) and reply and sys.stdout is not None:
+def _print(reply: bytes) -> str | None:
+    """Show what the server has said, on a line of its own; gives why not, if it cannot."""
+    if not reply or sys.stdout is None:
+        return None
+    try:
         sys.stdout.buffer.write(reply if reply.endswith(b"\n") else reply + b"\n")
         sys.stdout.buffer.flush()
+    except OSError as error:
+        return f"cannot write the reply to standard output: {error.strerror}"
+    return None
 
 
 def _say(sentence: str) -> None:

@@ -21,9 +21,10 @@ def seconds(text: str) -> float:
     """
     if text == "off":
         return inf
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|)", text)
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", text)
     value = float(match[1]) * _TIMES[match[2]] if match else 0.0
-    if not value:
+    # A number with too many digits is infinite to float(), and would turn the limit off.
+    if not 0 < value < inf:
         raise ValueError(f"{text!r} is not a time above zero; write it like 5, 500ms, 10s or 2m")
     return value
 
@@ -35,7 +36,7 @@ def size(text: str) -> int:
     Raises:
         ValueError: If it is none, or not above zero.
     """
-    match = re.fullmatch(r"(\d+)([kmg]|)", text.lower())
+    match = re.fullmatch(r"([0-9]{1,15})([kmg]|)", text.lower())
     value = int(match[1]) * _SIZES[match[2]] if match else 0
     if not value:
         raise ValueError(f"{text!r} is not a size above zero; write it like 4096, 16k or 1m")
@@ -49,7 +50,7 @@ def whole(text: str) -> int:
     Raises:
         ValueError: If it is none.
     """
-    value = int(text) if re.fullmatch(r"\d{1,10}", text) else 0
+    value = int(text) if re.fullmatch(r"[0-9]{1,10}", text) else 0
     if not 0 < value <= MOST:
         raise ValueError(f"{text!r} is not a whole number from 1 to {MOST}")
     return value

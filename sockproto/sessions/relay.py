@@ -27,7 +27,7 @@ class Relay(Protocol):
 
     Attributes:
         finished: Fires when all that the peer has sent is written: True if the peer finished, False
-            if the connection broke.
+            if the connection broke, or if nobody took what it has sent.
     """
 
     def __init__(self, stdin: int = 0, stdout: int = 1, reactor: Any = None) -> None:
@@ -87,9 +87,10 @@ class Relay(Protocol):
         transport: Any = self.transport
         transport.abortConnection()
 
-    def terminal_lost(self) -> None:
-        """Everything is printed."""
-        self.finished.callback(self._clean)
+    def terminal_lost(self, reason: Failure) -> None:
+        """Everything is printed, or cannot be: a disk may be full."""
+        printed = self._printing and reason.check(ConnectionDone)
+        self.finished.callback(self._clean and bool(printed))
 
 
 @implementer(IHalfCloseableProtocol)
@@ -110,4 +111,4 @@ class _Terminal(Protocol):
         self._relay.stop_printing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._relay.terminal_lost()
+        self._relay.terminal_lost(reason)

@@ -30,18 +30,16 @@ class RunningServer:
         self.events = events
         self._listening = listening
         self._reactor = reactor
-        address: Any = listening.getHost()
-        self.port: int = getattr(address, "port", 0)
+        # Asked now: a port that is closed does not know where it was.
+        self._address: Any = listening.getHost()
+        self.port: int = getattr(self._address, "port", 0)
 
     @property
     def endpoint(self) -> IStreamClientEndpoint:
         """What to connect to; for a server that speaks TLS, wrap it."""
-        from twisted.internet.endpoints import (
-            HostnameEndpoint,
-            UNIXClientEndpoint,
-        )
+        from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint
 
-        address: Any = self._listening.getHost()
+        address = self._address
         if hasattr(address, "host"):
             return HostnameEndpoint(self._reactor, address.host, address.port)
         return UNIXClientEndpoint(self._reactor, address.name)
