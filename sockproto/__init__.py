@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sockproto.core.outcomes import Accept, Reject
     from sockproto.core.peer import Peer
     from sockproto.events import (
+        AcceptingPaused,
         ConnectionEnded,
         ConnectionOpened,
         Ending,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     )
     from sockproto.limits import Limits
     from sockproto.transport.client import ClientFactory, HandshakeEndpoint, connect
+    from sockproto.transport.endpoints import listen
     from sockproto.transport.server import ServerFactory
 
 _HOME = {
@@ -70,6 +72,7 @@ _HOME = {
     "Accept": "core.outcomes",
     "Reject": "core.outcomes",
     "Peer": "core.peer",
+    "AcceptingPaused": "events",
     "ConnectionEnded": "events",
     "ConnectionOpened": "events",
     "Ending": "events",
@@ -80,11 +83,13 @@ _HOME = {
     "ClientFactory": "transport.client",
     "HandshakeEndpoint": "transport.client",
     "connect": "transport.client",
+    "listen": "transport.endpoints",
     "ServerFactory": "transport.server",
 }
 
 __all__ = [
     "Accept",
+    "AcceptingPaused",
     "Address",
     "ClientFactory",
     "ClientHandshake",
@@ -120,6 +125,7 @@ __all__ = [
     "UnknownSession",
     "__version__",
     "connect",
+    "listen",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

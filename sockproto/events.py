@@ -7,16 +7,28 @@ Three events, in this order, and for every connection the first and the last exa
 - :class:`HandshakeEnded`: the verdict; what a log line is made from;
 - :class:`ConnectionEnded`: the socket is gone, with its :class:`Ending`.
 
-A connection that is refused before its handshake has a verdict, too: ``refused``. An observer is
-any callable that takes an event. Nothing in sockproto logs a connection; logs, counters and
-penalties are observers.
+A connection that is refused before its handshake has a verdict, too: ``refused``. One more event,
+:class:`AcceptingPaused`, is about those who have to wait outside.
+
+An observer is any callable that takes an event. Nothing in sockproto logs a connection; logs,
+counters and penalties are observers. One that does not want everything says so, and what nobody
+wants is not even made::
+
+    class Penalties:
+        wants = ("rejected", "timeout", ConnectionEnded)
+
+Its ``wants`` holds classes of events, and reasons for the verdicts with one of these; all verdicts
+are :class:`HandshakeEnded`.
+
+Events are named tuples, because one is made for every connection, and a frozen dataclass of as many
+fields takes four times as long.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 from sockproto.core.facts import Address
 
@@ -51,8 +63,7 @@ class Ending:
     phase: Phase
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionOpened:
+class ConnectionOpened(NamedTuple):
     """
     A socket is ours.
 
@@ -67,8 +78,7 @@ class ConnectionOpened:
     local: Address
 
 
-@dataclass(frozen=True, slots=True)
-class HandshakeEnded:
+class HandshakeEnded(NamedTuple):
     """
     The verdict on one connection.
 
@@ -98,8 +108,7 @@ class HandshakeEnded:
     error: BaseException | None
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionEnded:
+class ConnectionEnded(NamedTuple):
     """
     The socket is gone.
 
@@ -118,5 +127,49 @@ class ConnectionEnded:
     duration: float
 
 
-Event: TypeAlias = ConnectionOpened | HandshakeEnded | ConnectionEnded
+class AcceptingPaused(NamedTuple):
+    """
+    There is no room for another descriptor, so that accepting rests for a while.
+
+    Told once, however long it takes; clients wait in the kernel's queue meanwhile.
+
+    Attributes:
+        local: Where.
+        error: What the system said.
+    """
+
+    local: Address
+    error: OSError
+
+
+Event: TypeAlias = AcceptingPaused | ConnectionOpened | HandshakeEnded | ConnectionEnded
 Observer: TypeAlias = Callable[[Event], object]
+
+Wanted: TypeAlias = type[AcceptingPaused | ConnectionOpened | ConnectionEnded] | Reason
+"""What an observer may want to be told of: a kind of event, or the verdicts with one reason."""
+
+ALL_WANTED: tuple[Wanted, ...] = (
+    AcceptingPaused,
+    ConnectionOpened,
+    ConnectionEnded,
+    *get_args(Reason),
+)
+
+
+def wanted_by(observer: Observer) -> tuple[Wanted, ...]:
+    """
+    What an observer wants to be told of.
+
+    Raises:
+        ValueError: If its ``wants`` names what does not exist.
+    """
+    wanted: list[Wanted] = []
+    for each in getattr(observer, "wants", ALL_WANTED):
+        if each is HandshakeEnded:
+            wanted += get_args(Reason)
+        elif each in ALL_WANTED:
+            wanted.append(each)
+        else:
+            raise ValueError(f"{observer!r} wants {each!r}, which is neither an event nor a reason")
+    # Each once, or it would be told twice.
+    return tuple(dict.fromkeys(wanted))

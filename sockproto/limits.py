@@ -1,5 +1,5 @@
 """
-Every number that bounds a handshake, in one frozen dataclass.
+Every number that bounds a connection, in one frozen dataclass.
 
 A limit is one field here. The service's option, its help and the table in the reference are made
 from the field: its default, its unit and the reason for it.
@@ -8,6 +8,7 @@ from the field: its default, its unit and the reason for it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from math import inf
 from typing import Any
 
 
@@ -18,7 +19,7 @@ def _limit(default: float, unit: str, help: str, why: str) -> Any:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """
-    The bounds of a connection, up to its session.
+    The bounds of a connection: its handshake, its goodbye and its session.
 
     Attributes:
         idle_timeout: Seconds without a byte before the handshake is over. It stands still while the
@@ -27,6 +28,9 @@ class Limits:
             added at random, so that peers who came together do not leave together.
         close_timeout: Seconds between our goodbye and our going, if the peer does not go first.
         max_handshake_bytes: Bytes that the handshake may take. What follows it does not count.
+        session_idle_timeout: Seconds for which nothing may move between a session and its peer, in
+            either direction, before the session is closed. Never unless given.
+        session_lifetime: Seconds that a session may last, whatever moves. For ever unless given.
 
     Raises:
         ValueError: If one is not above 0. ``math.inf`` turns a timeout off.
@@ -55,6 +59,18 @@ class Limits:
         "bytes",
         "How much a handshake may take from its peer.",
         "strangers are not given memory; Conch allows a client as much before its version line",
+    )
+    session_idle_timeout: float = _limit(
+        inf,
+        "seconds",
+        "How long nothing may move between a session and its peer before it is closed.",
+        "only who wrote the session knows how long its peers may be silent",
+    )
+    session_lifetime: float = _limit(
+        inf,
+        "seconds",
+        "How long a session may last in all.",
+        "only who wrote the session knows when its peers should have finished",
     )
 
     def __post_init__(self) -> None:

@@ -317,20 +317,25 @@ def _as_handshake(made: Any) -> Handshake | None:
 
 
 def _as_session(made: Any) -> IProtocolFactory | None:
-    from twisted.internet.protocol import Factory
-
     if _is_protocol_class(made):
-        return Factory.forProtocol(made)
+        return _quietly(made)
     methods = (getattr(made, name, None) for name in ("buildProtocol", "doStart", "doStop"))
     return made if not isinstance(made, type) and all(map(callable, methods)) else None
 
 
 def _call_session(target: Any, *args: Any, **kwargs: Any) -> object:
-    from twisted.internet.protocol import Factory
-
     if not _is_protocol_class(target):
         return target(*args, **kwargs)
-    return Factory.forProtocol(lambda: target(*args, **kwargs)) if args or kwargs else target
+    return _quietly(lambda: target(*args, **kwargs)) if args or kwargs else target
+
+
+def _quietly(build: Callable[[], Any]) -> IProtocolFactory:
+    """A factory that does not say in the log when it starts and stops."""
+    from twisted.internet.protocol import Factory
+
+    factory = Factory.forProtocol(build)
+    factory.noisy = False
+    return factory
 
 
 def _is_protocol_class(thing: object) -> bool:
@@ -358,6 +363,7 @@ _SESSIONS: _Catalogue[IProtocolFactory] = _Catalogue(
     builtins={
         "echo": "sockproto.sessions.echo:Echo",
         "discard": "sockproto.sessions.discard:Discard",
+        "forward": "sockproto.sessions.forward:Forward",
     },
     unknown=UnknownSession,
     call=_call_session,

@@ -73,7 +73,9 @@ class Signature:
             if parameter.required and parameter.form is None:
                 raise ConfigurationError(f"{self._who} cannot be used: {parameter.unwritable}")
         first = self._parameters[:1]
-        self.usage = "".join([name, *(p.usage(first=p in first) for p in self._parameters)])
+        # An endpoint takes the raw rest, so it is written last.
+        shown = sorted(self._parameters, key=lambda p: p.form is _ENDPOINT)
+        self.usage = "".join([name, *(p.usage(first=p in first) for p in shown)])
 
     def read(self, text: str | None) -> Arguments:
         """

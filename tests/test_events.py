@@ -1,10 +1,10 @@
-from dataclasses import FrozenInstanceError
 from typing import get_args
 
 import pytest
 
 from sockproto.core.facts import Address
 from sockproto.events import (
+    AcceptingPaused,
     ConnectionEnded,
     ConnectionOpened,
     Ending,
@@ -12,6 +12,7 @@ from sockproto.events import (
     HandshakeEnded,
     Phase,
     Reason,
+    wanted_by,
 )
 
 HERE, THERE = Address("inet", "192.0.2.1", 1), Address("inet", "192.0.2.2", 2)
@@ -34,6 +35,8 @@ EVENTS = [
     ConnectionEnded(1, HERE, THERE, Ending("accepted", "session"), "ann", duration=2.0),
 ]
 
+PAUSED = AcceptingPaused(HERE, OSError(24, "Too many open files"))
+
 
 def test_there_are_ten_reasons_and_six_phases():
     assert get_args(Reason) == (
@@ -51,14 +54,14 @@ def test_there_are_ten_reasons_and_six_phases():
     assert get_args(Phase) == ("admission", "proxy", "tls", "handshake", "closing", "session")
 
 
-def test_an_event_is_one_of_three():
-    assert get_args(Event) == tuple(type(each) for each in EVENTS)
+def test_an_event_is_about_a_connection_or_about_all_that_have_to_wait():
+    assert set(get_args(Event)) == {type(each) for each in [*EVENTS, PAUSED]}
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 def test_an_event_is_a_frozen_value(event):
     assert event == eval(repr(event))
-    with pytest.raises(FrozenInstanceError):
+    with pytest.raises(AttributeError):
         event.number = 2
 
 
@@ -66,3 +69,46 @@ def test_endings_compare_by_reason_and_phase():
     assert Ending("lost", "handshake") == Ending("lost", "handshake")
     assert Ending("lost", "handshake") != Ending("lost", "session")
     assert len({Ending("lost", "tls"), Ending("lost", "tls")}) == 1
+
+
+class Picky:
+    """An observer that wants little."""
+
+    def __init__(self, *wants):
+        self.wants = wants
+
+    def __call__(self, event):
+        """It does not matter what it does."""
+
+    def __repr__(self):
+        return "<Picky>"
+
+
+def test_an_observer_that_does_not_say_what_it_wants_is_told_everything():
+    assert wanted_by([].append) == (
+        AcceptingPaused,
+        ConnectionOpened,
+        ConnectionEnded,
+        *get_args(Reason),
+    )
+
+
+def test_an_observer_may_want_kinds_of_events_and_verdicts_with_a_reason():
+    assert wanted_by(Picky()) == ()
+    assert wanted_by(Picky("crashed", ConnectionEnded)) == ("crashed", ConnectionEnded)
+
+
+def test_to_want_the_verdicts_is_to_want_each_of_their_reasons():
+    assert wanted_by(Picky(HandshakeEnded)) == get_args(Reason)
+
+
+def test_what_is_wanted_twice_is_told_once():
+    assert len(wanted_by(Picky("crashed", HandshakeEnded, "crashed"))) == 10
+
+
+@pytest.mark.parametrize("wish", ["crash", Ending, None])
+def test_nobody_can_want_what_does_not_exist(wish):
+    with pytest.raises(ValueError) as caught:
+        wanted_by(Picky(wish))
+
+    assert str(caught.value) == f"<Picky> wants {wish!r}, which is neither an event nor a reason"

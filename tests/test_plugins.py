@@ -359,7 +359,7 @@ def test_an_unknown_session_is_answered_with_the_known_ones_and_a_guess():
         session_from_string("ehco")
 
     assert str(caught.value) == (
-        "unknown session 'ehco': the known ones are echo, discard, "
+        "unknown session 'ehco': the known ones are echo, discard, forward, "
         "or give module:attribute; did you mean 'echo'?"
     )
 
@@ -486,6 +486,19 @@ def test_an_annotation_that_leads_nowhere_is_refused():
 
 
 # Sessions.
+
+
+@pytest.mark.parametrize("session", ["Chat", "Chat:attic"])
+def test_a_factory_that_was_made_for_a_protocol_class_says_nothing_in_the_log(
+    session: str,
+) -> None:
+    factory = session_from_string(f"{HERE}:{session}")
+
+    with capturedLogs() as events:
+        factory.doStart()
+        factory.doStop()
+
+    assert events == []
 
 
 def test_a_protocol_class_becomes_a_factory_for_it():
@@ -625,6 +638,10 @@ def test_the_built_in_ones_are_described():
     assert [(found.name, found.usage) for found in describe_sessions()] == [
         ("echo", "echo"),
         ("discard", "discard"),
+        (
+            "forward",
+            "forward[:connect_timeout=NUMBER][:close_timeout=NUMBER][:proxy=TEXT]:ENDPOINT",
+        ),
     ]
 
 
@@ -638,7 +655,7 @@ def test_third_party_ones_are_described_after_the_built_in_ones_and_by_name(site
         Description("byplace", "byplace:FIRST[:SECOND][:third=TEXT]", ""),
         Description("fallback", "fallback[:TRIES][:target=ENDPOINT]", ""),
         Description("finished", "finished", ""),
-        Description("forward", "forward:TARGET[:tries=INT]", ""),
+        Description("forward", "forward[:tries=INT]:TARGET", ""),
         Description("make", "make[:WORD]", "Make one."),
         Description(
             "typed",
@@ -653,7 +670,7 @@ def test_third_party_ones_are_described_after_the_built_in_ones_and_by_name(site
 def test_an_inherited_docstring_is_not_a_summary(site):
     site.install(sessions=f"chat = {HERE}:Chat")
 
-    assert describe_sessions()[2:] == [Description("chat", "chat[:ROOM][:key=TEXT]", "")]
+    assert describe_sessions()[3:] == [Description("chat", "chat[:ROOM][:key=TEXT]", "")]
 
 
 def test_a_docstring_that_is_no_string_is_not_a_summary(site):

@@ -267,7 +267,7 @@ def test_an_annotation_that_leads_nowhere_is_an_error():
         (by_name, "it:count=INT[:loud=on|off]"),
         (by_place, "it:FIRST[:SECOND][:third=TEXT]"),
         (fallback, "it[:TRIES][:target=ENDPOINT]"),
-        (forward, "it:TARGET[:tries=INT]"),
+        (forward, "it[:tries=INT]:TARGET"),
         (passphrase, "it[:WORD][:file=PATH][:env=TEXT]"),
         (
             typed,

@@ -31,22 +31,37 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextvars import copy_context
-from inspect import iscoroutine
 from os.path import basename
-from types import CodeType, FrameType
+from types import CodeType, CoroutineType, FrameType
 from typing import Any
 
-from sockproto.core.errors import HandshakeFailed, PeerError
-from sockproto.core.facts import NO_FACTS, PeerFacts
+from sockproto.core.errors import (
+    HandshakeFailed,
+    PeerDisconnected,
+    PeerError,
+    ProtocolViolation,
+)
+from sockproto.core.facts import NO_FACTS, Facts
 from sockproto.core.handshake import Outcome, Side
 from sockproto.core.outcomes import Accept, Reject
-from sockproto.core.peer import GIVE_UP, MAX_REFUSALS, MORE, Peer
+from sockproto.core.peer import (
+    EXPECTED_TLS,
+    GIVE_UP,
+    MAX_REFUSALS,
+    MORE,
+    NOTHING_MORE,
+    TLS,
+    Peer,
+)
 
 MAX_BYTES = 4096
 """How much of the peer a handshake may take, as Conch has it; OpenSSH allows 8192."""
 
 MAX_UNSENT = 65536
 """How much may wait to be sent: Twisted's own write buffer mark, ``FileDescriptor.bufferSize``."""
+
+
+_OUTCOMES = (Accept, Reject)
 
 
 class Exchange:
@@ -67,34 +82,38 @@ class Exchange:
             :class:`~sockproto.core.errors.HandshakeFailed`, or what was thrown. It never changes
             again.
         deferred: The Deferred that the handshake waits for, or None.
+        wants_tls: Whether the handshake waits for TLS to be established; then tell it with
+            :meth:`tls_started`.
     """
 
     __slots__ = (
         "_context",
         "_coroutine",
         "_peer",
+        "_reading",
         "_side",
         "_stepping",
         "_thrown",
         "deferred",
         "outcome",
+        "wants_tls",
     )
 
     def __init__(
         self,
         side: Side,
-        facts: PeerFacts | None = None,
-        *,
+        facts: Facts | None = None,
         max_bytes: int = MAX_BYTES,
         max_unsent: int = MAX_UNSENT,
     ) -> None:
         self.outcome: Outcome | BaseException | None = None
         self.deferred: Any = None
+        self.wants_tls = False
         self._side = side
         self._peer = Peer(facts or NO_FACTS, max_bytes, max_unsent)
         self._context = copy_context()
         self._coroutine: Any = None
-        self._stepping = False
+        self._stepping = self._reading = False
         self._thrown: BaseException | None = None
         self._step(self._start, None)
 
@@ -107,13 +126,29 @@ class Exchange:
         if peer._received > peer._max_bytes:
             data = peer._put_by(data)
         peer._inbox += data
-        if self.outcome is None and self.deferred is None and not self._stepping:
+        if self._reading:
             self._step(self._coroutine.send, None)
+        elif self.wants_tls:
+            self.throw(ProtocolViolation(NOTHING_MORE, data))
 
     def receive_eof(self) -> None:
         """The peer has finished sending."""
         self._peer._eof = True
-        if self.outcome is None and self.deferred is None and not self._stepping:
+        if self._reading:
+            self._step(self._coroutine.send, None)
+        elif self.wants_tls:
+            self.throw(PeerDisconnected(self._peer._received, EXPECTED_TLS))
+
+    def tls_started(self, facts: Facts) -> None:
+        """
+        TLS has been established.
+
+        Args:
+            facts: What is known about the peer now; its ``tls`` is set.
+        """
+        if self.wants_tls:
+            self.wants_tls = False
+            self._peer._facts = facts
             self._step(self._coroutine.send, None)
 
     def receive_result(self) -> None:
@@ -148,6 +183,7 @@ class Exchange:
         if self._stepping:
             return
         deferred, self.deferred = self.deferred, None
+        self.wants_tls = False
         self._step(self._coroutine.throw, error)
         if deferred is not None:
             self._cancel(deferred)
@@ -159,8 +195,8 @@ class Exchange:
         peer = self._peer
         if not peer._unsent:
             return b""
-        data = b"".join(peer._outbox)
-        peer._outbox.clear()
+        data = bytes(peer._outbox)
+        peer._outbox = b""
         peer._unsent = 0
         return data
 
@@ -173,6 +209,17 @@ class Exchange:
             data += peer._beyond
             peer._beyond = None
         return data
+
+    @property
+    def listening(self) -> bool:
+        """Whether it waits for bytes, and has nothing to say meanwhile."""
+        return self._reading and not self._peer._unsent
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether anything is left for the session."""
+        peer = self._peer
+        return bool(peer._inbox or peer._beyond)
 
     @property
     def received(self) -> int:
@@ -215,7 +262,7 @@ class Exchange:
 
     def _start(self, _: None) -> object:
         coroutine = self._side(self._peer)
-        if not iscoroutine(coroutine):
+        if not isinstance(coroutine, CoroutineType):
             given = type(coroutine).__name__
             trouble = f"gave a {given}, expected a coroutine: is it async def?"
             raise HandshakeFailed(self.name, trouble)
@@ -224,13 +271,17 @@ class Exchange:
 
     def _step(self, resume: Callable[[Any], object], value: object) -> None:
         """Run the coroutine until it waits for something, or is over."""
-        self._stepping = True
+        self._stepping, self._reading = True, False
         try:
             while True:
                 try:
                     awaited: Any = self._context.run(resume, value)
                 except StopIteration as stop:
-                    self._finish(stop.value)
+                    value = stop.value
+                    if self._thrown is None and isinstance(value, _OUTCOMES):
+                        self._conclude(value)
+                    else:
+                        self._finish(value)
                     return
                 except BaseException as error:
                     self._break(error)
@@ -247,6 +298,7 @@ class Exchange:
                         return
                     resume, value = self._coroutine.throw, self._thrown
                 elif awaited is MORE:
+                    self._reading = True
                     return
                 elif awaited is GIVE_UP:
                     trouble = "kept on reading from a peer that gave no more"
@@ -255,6 +307,13 @@ class Exchange:
                 elif _is_deferred(awaited):
                     self.deferred = awaited
                     return
+                elif awaited is TLS:
+                    self._thrown = self._peer._unfit_for_tls()
+                    if self._thrown is None:
+                        self.wants_tls = True
+                        return
+                    # As if it came a moment later, when nobody could catch it.
+                    resume, value = self._coroutine.throw, self._thrown
                 else:
                     failed = HandshakeFailed(self.name, _cannot_await(awaited))
                     self._peer._refusals += 1
@@ -266,35 +325,32 @@ class Exchange:
             self._stepping = False
 
     def _finish(self, value: object) -> None:
-        """The coroutine has returned."""
+        """The coroutine has returned what it may not return, or too late."""
         if self._thrown is not None:
             self._end(self._thrown)
-        elif not isinstance(value, Accept | Reject):
+        else:
             given = "None" if value is None else f"a {type(value).__name__}"
             self._end(HandshakeFailed(self.name, f"returned {given}, expected Accept or Reject"))
-        else:
-            trouble = self._objection(value)
-            if trouble:
+
+    def _conclude(self, outcome: Outcome) -> None:
+        """The coroutine has returned an outcome: it stands, unless there is too much in it."""
+        peer = self._peer
+        reply = outcome.reply
+        if reply:
+            if peer._unsent + len(reply) > peer._max_unsent:
+                limit = f"the limit set by max_unsent is {peer._max_unsent}"
+                trouble = f"replied with {len(reply)} bytes, {limit}"
                 self._end(HandshakeFailed(self.name, trouble))
                 return
-            peer = self._peer
-            if value.reply:
-                peer._outbox.append(value.reply)
-                peer._unsent += len(value.reply)
-            peer._over = True
-            self.outcome = value
-
-    def _objection(self, outcome: Outcome) -> str | None:
-        """What is wrong with an outcome of the right type."""
-        peer = self._peer
-        if peer._unsent + len(outcome.reply) > peer._max_unsent:
-            limit = f"the limit set by max_unsent is {peer._max_unsent}"
-            return f"replied with {len(outcome.reply)} bytes, {limit}"
+            peer._queue(reply)
         session = outcome.session if isinstance(outcome, Accept) else None
         if session is not None and session not in peer.sessions:
             offered = ", ".join(peer.sessions) or "none"
-            return f"chose the session {session!r}, which is not on offer: {offered}"
-        return None
+            trouble = f"chose the session {session!r}, which is not on offer: {offered}"
+            self._end(HandshakeFailed(self.name, trouble))
+            return
+        peer._over = True
+        self.outcome = outcome
 
     def _break(self, error: BaseException) -> None:
         """The coroutine has raised."""
@@ -327,7 +383,7 @@ class Exchange:
     def _end(self, outcome: BaseException) -> None:
         """Nothing that was queued is owed to anybody any more."""
         peer = self._peer
-        peer._outbox.clear()
+        peer._outbox = b""
         peer._unsent = 0
         peer._over = True
         self.outcome = outcome

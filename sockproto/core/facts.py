@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from ipaddress import IPv6Address
-from typing import Literal
+from typing import Literal, Protocol
 
 Family = Literal["inet", "inet6", "unix", "memory"]
 
@@ -65,6 +65,25 @@ class TlsFacts:
     alpn: str | None = None
     names: tuple[str, ...] = ()
     certificate: bytes | None = None
+
+
+class Facts(Protocol):
+    """What is known about a peer before it has said a word; :class:`PeerFacts` says what."""
+
+    @property
+    def address(self) -> Address: ...
+
+    @property
+    def local(self) -> Address: ...
+
+    @property
+    def tls(self) -> TlsFacts | None: ...
+
+    @property
+    def uid(self) -> int | None: ...
+
+    @property
+    def sessions(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from sockproto.core.errors import (
     ProtocolViolation,
     shorten,
 )
-from sockproto.core.facts import Address, PeerFacts, TlsFacts
+from sockproto.core.facts import Address, Facts, TlsFacts
 
 
 class _Wanted:
@@ -47,6 +47,9 @@ class _Wanted:
 MORE: Final = _Wanted("MORE")
 """Resume me when bytes have arrived, or the end."""
 
+TLS: Final = _Wanted("TLS")
+"""Resume me when TLS has been established."""
+
 GIVE_UP: Final = _Wanted("GIVE_UP")
 """Do not resume me: I have been told no too often to have listened."""
 
@@ -57,13 +60,13 @@ How often a verb may refuse before the exchange gives up. A handshake that catch
 """
 
 
-@coroutine
-def _suspend(wanted: _Wanted) -> Generator[_Wanted, object, None]:
-    if (yield wanted) is not None:
-        raise RuntimeError(
-            "a peer's verbs must be awaited by the handshake itself, "
-            "not wrapped in a Deferred or a task of their own"
-        )
+NOTHING_MORE = "nothing in the clear before TLS"
+EXPECTED_TLS = "the TLS handshake"
+
+_NOT_OURS = (
+    "a peer's verbs must be awaited by the handshake itself, "
+    "not wrapped in a Deferred or a task of their own"
+)
 
 
 class Peer:
@@ -76,7 +79,7 @@ class Peer:
 
     __slots__ = (
         "_beyond",
-        "_consumed",
+        "_budget",
         "_eof",
         "_facts",
         "_inbox",
@@ -89,16 +92,16 @@ class Peer:
         "_unsent",
     )
 
-    def __init__(self, facts: PeerFacts, max_bytes: int, max_unsent: int) -> None:
+    def __init__(self, facts: Facts, max_bytes: int, max_unsent: int) -> None:
         self._facts = facts
         self._max_bytes = max_bytes
         self._max_unsent = max_unsent
         self._inbox = bytearray()
         self._beyond: bytearray | None = None
         self._received = 0
-        self._consumed = 0
+        self._budget = max_bytes
         self._eof = False
-        self._outbox: list[bytes] = []
+        self._outbox: bytes | bytearray = b""
         self._unsent = 0
         self._over = False
         self._refusals = 0
@@ -150,8 +153,7 @@ class Peer:
             raise RuntimeError("the handshake is over, nothing can be sent any more")
         if self._unsent + len(data) > self._max_unsent:
             raise LimitExceeded(self._max_unsent, "max_unsent", "was owed more than")
-        self._unsent += len(data)
-        self._outbox.append(data)
+        self._queue(data)
 
     async def receive_exactly(self, count: int) -> bytes:
         """
@@ -166,7 +168,9 @@ class Peer:
         while len(self._inbox) < count:
             if not await self._more():
                 await self._refuse(PeerDisconnected(self._received, f"{count} bytes"))
-        return await self._take(count)
+        if count > self._budget:
+            await self._overdraw()
+        return self._take(count)
 
     async def receive_until(self, delimiter: bytes, max_bytes: int) -> bytes:
         """
@@ -195,7 +199,9 @@ class Peer:
             searched = max(0, len(inbox) - len(delimiter) + 1)
             if not await self._more():
                 await self._refuse(PeerDisconnected(self._received, shorten(delimiter)))
-        return (await self._take(end + len(delimiter)))[:end]
+        if end + len(delimiter) > self._budget:
+            await self._overdraw()
+        return self._take(end + len(delimiter))[:end]
 
     async def receive_line(self, max_bytes: int) -> bytes:
         """
@@ -220,7 +226,9 @@ class Peer:
         text_end = end - 1 if end and inbox[end - 1] == 0x0D else end
         if text_end > max_bytes:
             await self._refuse(LimitExceeded(max_bytes, "max_bytes"))
-        return (await self._take(end + 1))[:text_end]
+        if end >= self._budget:
+            await self._overdraw()
+        return self._take(end + 1)[:text_end]
 
     async def receive_frame(self, prefix_size: int, max_bytes: int) -> bytes:
         """
@@ -275,7 +283,9 @@ class Peer:
         if inbox[end] != 0x2C:
             got = bytes(inbox[end : end + 16])
             await self._refuse(ProtocolViolation("a comma after a netstring", got))
-        return (await self._take(end + 1))[colon + 1 : end]
+        if end >= self._budget:
+            await self._overdraw()
+        return self._take(end + 1)[colon + 1 : end]
 
     async def expect(self, wanted: bytes) -> bool:
         """
@@ -298,7 +308,9 @@ class Peer:
             if inbox[:here] != wanted[:here]:
                 return False
             if here == len(wanted):
-                await self._take(here)
+                if here > self._budget:
+                    await self._overdraw()
+                self._take(here)
                 return True
             if not await self._more():
                 # Only the length: what is expected may be a secret.
@@ -318,7 +330,7 @@ class Peer:
             if len(self._inbox) > max_bytes:
                 await self._refuse(LimitExceeded(max_bytes, "max_bytes"))
             if not await self._more():
-                return await self._take(len(self._inbox))
+                return self._take(len(self._inbox))
 
     async def receive_some(self, max_bytes: int) -> bytes:
         """
@@ -332,24 +344,81 @@ class Peer:
         """
         if max_bytes < 1:
             raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
-        while not self._inbox:
+        inbox = self._inbox
+        while not inbox:
             if not await self._more():
                 await self._refuse(PeerDisconnected(self._received, "at least 1 byte"))
-        return await self._take(min(len(self._inbox), max_bytes))
+        count = len(inbox)
+        if count > max_bytes:
+            count = max_bytes
+        if count > self._budget:
+            await self._overdraw()
+        return self._take(count)
+
+    async def start_tls(self) -> TlsFacts:
+        """
+        Upgrade the connection to TLS; what was sent before leaves in the clear.
+
+        The certificates are those of the factory's, or the client's, ``tls=`` argument. From here
+        on ``peer.tls`` tells what was established.
+
+        Returns:
+            The same.
+
+        Raises:
+            ProtocolViolation: If the peer has sent anything in the clear that is still unread. It
+                would be read after the upgrade as if it had come through TLS (RFC 3207 section 6),
+                so the handshake is over, whoever catches this.
+            PeerDisconnected: If the peer has finished sending; likewise.
+            RuntimeError: If TLS is established already.
+        """
+        if self.tls is not None:
+            raise RuntimeError("TLS is established already")
+        await self._upgrade()
+        established = self._facts.tls
+        assert established is not None
+        return established
 
     # What the verbs are made of
 
-    async def _more(self) -> bool:
+    def _queue(self, data: bytes) -> None:
+        # Most handshakes have one thing to say at a time: no list, no buffer, no copy.
+        if self._unsent:
+            self._outbox = (
+                bytearray(self._outbox) if isinstance(self._outbox, bytes) else self._outbox
+            )
+            self._outbox += data
+        else:
+            self._outbox = data
+        self._unsent += len(data)
+
+    # A generator, since it is where every byte is waited for: one frame less to resume.
+    @coroutine
+    def _more(self) -> Generator[_Wanted, object, bool]:
         """Wait until something may have arrived; False if nothing ever will."""
         # Not the end first: whether it is known yet may depend on how long a
         # Deferred took, and the story must not.
         if self._received > self._max_bytes:
-            await self._refuse(LimitExceeded(self._max_bytes, "max_handshake_bytes"))
+            yield from self._overdraw()
         if self._eof:
             return False
         had = self._received
-        await _suspend(MORE)
+        if (yield MORE) is not None:
+            raise RuntimeError(_NOT_OURS)
         return self._received != had or not self._eof
+
+    @coroutine
+    def _upgrade(self) -> Generator[_Wanted, object, None]:
+        if (yield TLS) is not None:
+            raise RuntimeError(_NOT_OURS)
+
+    def _unfit_for_tls(self) -> PeerError | None:
+        """What keeps TLS from being spoken from here on."""
+        if self._inbox:
+            return ProtocolViolation(NOTHING_MORE, bytes(self._inbox[:64]))
+        if self._eof:
+            return PeerDisconnected(self._received, EXPECTED_TLS)
+        return None
 
     def _put_by(self, data: bytes) -> bytes:
         """Put by what no verb may see of the bytes that have just arrived; give back the rest."""
@@ -359,17 +428,26 @@ class Peer:
         self._beyond += data[visible:]
         return data[:visible]
 
-    async def _take(self, count: int) -> bytes:
-        if self._consumed + count > self._max_bytes:
-            await self._refuse(LimitExceeded(self._max_bytes, "max_handshake_bytes"))
-        self._consumed += count
-        taken = bytes(self._inbox[:count])
-        # A bytearray gives up its front in constant time.
-        del self._inbox[:count]
+    def _take(self, count: int) -> bytes:
+        """Take what has arrived. Whoever takes has made sure that the budget allows it."""
+        self._budget -= count
+        inbox = self._inbox
+        if count == len(inbox):
+            taken = bytes(inbox)
+            inbox.clear()
+        else:
+            taken = bytes(inbox[:count])
+            # A bytearray gives up its front in constant time.
+            del inbox[:count]
         return taken
 
-    async def _refuse(self, error: PeerError) -> NoReturn:
+    @coroutine
+    def _overdraw(self) -> Generator[_Wanted, object, None]:
+        yield from self._refuse(LimitExceeded(self._max_bytes, "max_handshake_bytes"))
+
+    @coroutine
+    def _refuse(self, error: PeerError) -> Generator[_Wanted, object, NoReturn]:
         self._refusals += 1
         if self._refusals > MAX_REFUSALS:
-            await _suspend(GIVE_UP)
+            yield GIVE_UP
         raise error

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NoReturn
 from twisted.python import usage
 
 from sockproto._version import __version__
+from sockproto.admission.networks import Networks
 from sockproto.core.errors import ConfigurationError
 from sockproto.handshakes.welcome import Welcome
 from sockproto.limits import Limits
@@ -25,19 +26,32 @@ from sockproto.plugins import (
     look_in_working_directory,
     session_blueprint,
 )
+from sockproto.service.logs import escaped
 from sockproto.service.settings import PREFIX, Setting, gather
 from sockproto.service.units import seconds, show_seconds, show_size, size, whole
+from sockproto.signatures import cut
+from sockproto.transport.proxy import ProxyPolicy, Version
 
 DEFAULT_LISTEN = "tcp:8001:interface=127.0.0.1"
 DEFAULT_BACKLOG = 4096
 DEFAULT_HANDSHAKE = "welcome"
+DEFAULT_PROXY_PROTOCOL = "off"
+DEFAULT_ACCESS_LOG = "-"
 
 _LIMITS = {each.name.replace("_", "-"): each for each in fields(Limits)}
 _READ: dict[str, Callable[[str], float]] = {"seconds": seconds, "bytes": size}
 _SHOW: dict[str, Callable[[Any], str]] = {"seconds": show_seconds, "bytes": show_size}
 
 _REPEATABLE = ("listen", "session")
-_NAMES = (*_REPEATABLE, "backlog", "handshake", *_LIMITS)
+_NAMES = (
+    *_REPEATABLE,
+    "backlog",
+    "handshake",
+    "proxy-protocol",
+    "proxy-allow-from",
+    "access-log",
+    *_LIMITS,
+)
 
 
 class Options(usage.Options):
@@ -50,6 +64,8 @@ class Options(usage.Options):
         handshake: The handshake, ready to use.
         session: The sessions by name, ready to use, or None.
         limits: The bounds.
+        proxy: Who has to say first whose connection it is, or None.
+        access_log: Where the line of each connection goes: a file, ``-`` for the log, or ``off``.
         try_it: What ``sockproto connect`` needs to be told besides the endpoint.
         warnings: What the operator should know, one sentence each.
     """
@@ -70,6 +86,25 @@ class Options(usage.Options):
             None,
             f"NAME[:ARGS] or MODULE:ATTRIBUTE[:ARGS]. [{DEFAULT_HANDSHAKE}]",
         ],
+        [
+            "proxy-protocol",
+            None,
+            None,
+            f"A PROXY header that comes first: off, v1, v2 or auto. [{DEFAULT_PROXY_PROTOCOL}]",
+        ],
+        [
+            "proxy-allow-from",
+            None,
+            None,
+            "The proxies that are believed: 10.0.0.0/8,192.0.2.1. [none]",
+        ],
+        [
+            "access-log",
+            None,
+            None,
+            "A line for each connection: to a FILE, to the log with -, or off. "
+            f"[{DEFAULT_ACCESS_LOG}]",
+        ],
         *(
             [
                 name,
@@ -89,6 +124,8 @@ class Options(usage.Options):
         self.handshake: Any = None
         self.session: dict[str, Any] | None = None
         self.limits = Limits()
+        self.proxy: ProxyPolicy | None = None
+        self.access_log = DEFAULT_ACCESS_LOG
         self.try_it = ""
         self.warnings: list[str] = []
 
@@ -126,7 +163,8 @@ class Options(usage.Options):
             if self["handshake"] or "session" in self._repeated:
                 # It may be the rest of a secret that has a blank in it.
                 raise usage.UsageError("something is left over; quote an argument with blanks")
-            raise usage.UsageError(f"{arguments[0]!r} is no option")
+            # Nor is it shown whole: it may be a handshake with a secret, without its --handshake.
+            raise usage.UsageError(f"{cut(arguments[0], ':')[0]!r} is no option")
 
     def parseOptions(self, options: Sequence[str] | None = None) -> None:
         """
@@ -138,9 +176,9 @@ class Options(usage.Options):
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
-            raise SystemExit(f"sockserver: {error}; see --help") from error
+            raise SystemExit(f"sockserver: {escaped(str(error))}; see --help") from error
         except ConfigurationError as error:
-            raise SystemExit(f"sockserver: {error}") from error
+            raise SystemExit(f"sockserver: {escaped(str(error))}") from error
 
     def postOptions(self) -> None:
         """Resolve every setting."""
@@ -148,11 +186,16 @@ class Options(usage.Options):
             name: [self[name]] for name in _NAMES if self.get(name) is not None
         }
         given.update(self._repeated)
-        file = self["config"] or os.environ.get(f"{PREFIX}CONFIG") or None
+        file = self["config"]
+        if file is None:
+            file = os.environ.get(f"{PREFIX}CONFIG") or None
+        elif not file:
+            # Perhaps "--config=$FILE", and no FILE. The defaults would let everybody in.
+            raise ConfigurationError("--config is empty; name a TOML file")
         settings = gather(_NAMES, _REPEATABLE, given, os.environ, file)
         if "listen" in settings:
             self.listen = settings["listen"].values
-            if not self.listen:
+            if not self.listen or not all(self.listen):
                 raise ConfigurationError(
                     f"{settings['listen'].source} is empty; name an endpoint like {DEFAULT_LISTEN}"
                 )
@@ -165,9 +208,29 @@ class Options(usage.Options):
                 if name in settings
             }
         )
+        if "access-log" in settings:
+            self.access_log = _one(settings["access-log"], _text)
+        self._set_proxy(settings.get("proxy-protocol"), settings.get("proxy-allow-from"))
         look_in_working_directory()
         self._build_handshake(settings.get("handshake", Setting((DEFAULT_HANDSHAKE,), "")))
         self._build_sessions(settings.get("session", Setting((), "")))
+
+    def _set_proxy(self, protocol: Setting | None, allow_from: Setting | None) -> None:
+        version = None if protocol is None else _one(protocol, _version)
+        networks = Networks() if allow_from is None else _one(allow_from, Networks.parse)
+        if protocol is None or version is None:
+            if networks and allow_from is not None:
+                self.warnings.append(
+                    f"{allow_from.source} is set, but no PROXY header is read; "
+                    "say --proxy-protocol v1, v2 or auto as well"
+                )
+            return
+        if not networks:
+            raise ConfigurationError(
+                f"{protocol.source} is {protocol.values[0]}, but nobody's header is believed; name "
+                "the proxies with --proxy-allow-from, like 10.0.0.0/8,192.0.2.1"
+            )
+        self.proxy = ProxyPolicy(version, networks)
 
     def _build_handshake(self, setting: Setting) -> None:
         text = setting.values[0]
@@ -209,8 +272,21 @@ class Options(usage.Options):
 def _one(setting: Setting, read: Callable[[str], Any]) -> Any:
     try:
         return read(setting.values[0])
-    except ValueError as error:
+    except (ValueError, ConfigurationError) as error:
         raise ConfigurationError(f"{setting.source}: {error}") from error
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError("a name is missing; name a file, or write - or off")
+    return text
+
+
+def _version(text: str) -> Version | None:
+    versions: dict[str, Version | None] = {"off": None, "v1": "v1", "v2": "v2", "auto": "auto"}
+    if text not in versions:
+        raise ValueError(f"{text!r} is not off, v1, v2 or auto")
+    return versions[text]
 
 
 def _show(descriptions: Sequence[Description]) -> NoReturn:

@@ -36,6 +36,7 @@ class Relay(Protocol):
         self._terminal: Any = None
         self._printing = True
         self._clean = True
+        self._finished = False
 
     def connectionMade(self) -> None:
         """Open standard input and output."""
@@ -54,6 +55,7 @@ class Relay(Protocol):
 
     def readConnectionLost(self) -> None:
         """The peer has finished: so have we, once everything that is queued is sent."""
+        self._finished = True
         transport: Any = self.transport
         transport.unregisterProducer()
         transport.loseConnection()
@@ -63,7 +65,8 @@ class Relay(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone: finish when everything is printed."""
-        self._clean = bool(reason.check(ConnectionDone))
+        # A unix socket of which both ends are closed looks like one that broke (epoll(7)).
+        self._clean = self._finished or bool(reason.check(ConnectionDone))
         if self._printing:
             self._terminal.unregisterProducer()
             self._terminal.loseConnection()

@@ -10,12 +10,12 @@ on a developer's machine and fails elsewhere, sometimes. One call finds that out
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sockproto.core.errors import ProtocolViolation, shorten
 from sockproto.core.exchange import MAX_BYTES, Exchange, name_of
-from sockproto.core.facts import PeerFacts
+from sockproto.core.facts import NO_FACTS, PeerFacts, TlsFacts
 from sockproto.core.handshake import Outcome, Side
 from sockproto.testing.cuts import every_cut
 
@@ -52,6 +52,8 @@ def play(
 
     All chunks are played, also after the outcome; what is left of them is the story's ``unread``.
     A Deferred that the side awaits may have fired before, or fire while the next chunk is made.
+    The chunks are in the clear: a side that awaits ``start_tls()`` has heard all it will, and ends
+    at the next byte as it would on a network. :func:`~sockproto.testing.rehearse` goes on.
 
     Args:
         side: ``handshake.serve`` or ``handshake.connect``.
@@ -140,6 +142,7 @@ class Run:
 
     def __init__(self, side: Side, facts: PeerFacts | None, max_bytes: int) -> None:
         self.exchange = Exchange(side, facts, max_bytes=max_bytes)
+        self._facts = facts or NO_FACTS
         self.sent = b""
         self._followed: Any = None
         self._look()
@@ -152,6 +155,11 @@ class Run:
     def end(self) -> None:
         """The other end has finished."""
         self.exchange.receive_eof()
+        self._look()
+
+    def start_tls(self) -> None:
+        """Both ends have asked for TLS: let this one believe that it is there."""
+        self.exchange.tls_started(replace(self._facts, tls=TlsFacts()))
         self._look()
 
     def _look(self) -> None:

@@ -51,7 +51,8 @@ def rehearse(
 
     What one side says reaches the other at once and whole. A side that is over hangs up: when its
     last bytes are delivered, the other finds the end of the stream behind them. An exception that
-    ends a side is its outcome here, and is not raised.
+    ends a side is its outcome here, and is not raised. When both await ``start_tls()`` they go on
+    as if TLS had been established, with ``peer.tls`` set and nothing encrypted.
 
     Args:
         handshake: What to rehearse.
@@ -65,7 +66,7 @@ def rehearse(
     """
     server = _Actor(handshake.serve, server_facts, max_bytes)
     client = _Actor(handshake.connect, client_facts, max_bytes)
-    while _carry(server, client) or _carry(client, server):
+    while _carry(server, client) or _carry(client, server) or _upgrade(server, client):
         pass
     served, connected = server.exchange.outcome, client.exchange.outcome
     if served is None or connected is None:
@@ -105,6 +106,15 @@ def _carry(speaker: _Actor, listener: _Actor) -> bool:
         listener.end()
         return True
     return False
+
+
+def _upgrade(server: _Actor, client: _Actor) -> bool:
+    """Let both go on if both have asked for TLS; False if they have not."""
+    if not (server.exchange.wants_tls and client.exchange.wants_tls):
+        return False
+    for actor in (server, client):
+        actor.start_tls()
+    return True
 
 
 def _describe(actor: _Actor) -> str:

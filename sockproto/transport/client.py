@@ -43,6 +43,16 @@ class ClientProtocol(TransportWire):
         self.finished: Deferred[Any] = Deferred()
         self._verdict: Accept | BaseException | None = None
 
+    def connectionMade(self) -> None:
+        """The connection is there."""
+        transport: Any = self.transport
+        # What an endpoint of Twisted's has put around us looks at what we provide too
+        # early to pass on the end of the stream; and it would stay in the data path.
+        wrapper = getattr(transport, "protocol", None)
+        if getattr(wrapper, "_wrappedProtocol", None) is self:
+            transport.protocol = self
+        super().connectionMade()
+
     def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
         """Fire ``finished`` with a session; keep anything else until the connection is gone."""
         if session is None:
@@ -121,7 +131,7 @@ class HandshakeEndpoint:
     Args:
         endpoint: How to reach the server.
         handshake: The rules.
-        limits, admission, observers, clock: As at every entrance.
+        limits, admission, observers, clock, tls: As at every entrance.
 
     Raises:
         TypeError: If ``handshake`` lacks ``connect``.
@@ -136,6 +146,7 @@ class HandshakeEndpoint:
         admission: Admission | None = None,
         observers: Iterable[Observer] = (),
         clock: IReactorTime | None = None,
+        tls: Any = None,
     ) -> None:
         side_of(handshake, ClientFactory.side_name)
         self._endpoint = endpoint
@@ -145,6 +156,7 @@ class HandshakeEndpoint:
             "admission": admission,
             "observers": tuple(observers),
             "clock": clock,
+            "tls": tls,
         }
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -195,6 +207,7 @@ def connect(
     admission: Admission | None = None,
     observers: Iterable[Observer] = (),
     clock: IReactorTime | None = None,
+    tls: Any = None,
 ) -> Deferred[Any]:
     """
     Connect, and shake hands.
@@ -203,7 +216,7 @@ def connect(
         endpoint: How to reach the server, for example ``clientFromString(reactor, "tcp:…")``.
         handshake: The rules.
         session: What follows an ``Accept``; None closes the connection then.
-        limits, admission, observers, clock: As at every entrance.
+        limits, admission, observers, clock, tls: As at every entrance.
 
     Returns:
         A Deferred that fires with the session, or without one with the ``Accept``, once the
@@ -217,5 +230,6 @@ def connect(
         admission=admission,
         observers=observers,
         clock=clock,
+        tls=tls,
     )
     return shaking.connect_into(session)

@@ -5,7 +5,7 @@ Closing is a procedure, not a call. ``close()`` on a socket that has unread byte
 connection, and the reset can overtake the reply and destroy it (RFC 1122 section 4.2.2.13). So a
 peer that may still be talking is lingered for: reply, half-close, read and discard until it has
 finished too. And a close that waits for the peer waits for ever if the peer wishes it so, which is
-why the one who files the deadline, the gate, ends in an abort.
+why the gate, which keeps the bound, ends in an abort.
 """
 
 from __future__ import annotations
@@ -33,31 +33,19 @@ class Leaving(Protocol):
         ...
 
 
-class Closing:
+def say_goodbye(wire: Leaving, reply: bytes, linger: bool) -> None:
     """
-    One goodbye.
+    Begin to go.
 
     Args:
         wire: Whom it is said to.
         reply: The last words.
-        linger: Whether the peer may still be talking, so that we wait until it has finished.
+        linger: Whether the peer may still be talking. Whoever owns the wire then waits until it has
+            finished, and in either case no longer than a bound.
     """
-
-    __slots__ = ("_wire",)
-
-    def __init__(self, wire: Leaving, reply: bytes, *, linger: bool) -> None:
-        self._wire = wire
-        if reply:
-            wire.write(reply)
-        if linger:
-            wire.half_close()
-        else:
-            wire.close()
-
-    def eof_received(self) -> None:
-        """The peer has finished, too."""
-        self._wire.close()
-
-    def deadline_passed(self) -> None:
-        """The peer has had its time."""
-        self._wire.abort()
+    if reply:
+        wire.write(reply)
+    if linger:
+        wire.half_close()
+    else:
+        wire.close()

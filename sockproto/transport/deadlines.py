@@ -12,7 +12,7 @@ A deadline is therefore kept up to 100 ms late, and never early.
 from __future__ import annotations
 
 from heapq import heappop, heappush
-from math import ceil, inf
+from math import inf
 from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,7 +24,7 @@ GRANULARITY = 0.1
 ROUNDING = 1e-5
 """Seconds that are nothing. Clocks that read as the time of day round to a microsecond or so."""
 
-NOT_FILED = -1
+NOT_FILED = -1.0
 
 _log = Logger()
 
@@ -32,12 +32,11 @@ _log = Logger()
 class Expiring(Protocol):
     """Something that has a deadline."""
 
-    bucket: int
+    bucket: float
     """Where it is filed. Starts as :data:`NOT_FILED`; only :class:`Deadlines` changes it."""
 
-    def next_deadline(self) -> float:
-        """When it wants to be told, on the clock's time; ``inf`` for never."""
-        ...
+    due: float
+    """When it wants to be told, on the clock's time; ``inf`` for never."""
 
     def deadline_passed(self) -> None:
         """That time has come; it is not filed any more."""
@@ -59,8 +58,9 @@ class Deadlines:
     def __init__(self, clock: IReactorTime) -> None:
         self.busy = False
         self._clock = clock
-        self._buckets: dict[int, set[Expiring]] = {}
-        self._order: list[int] = []
+        # The entries of a bucket are keys; a set takes three times the memory for thousands.
+        self._buckets: dict[float, dict[Expiring, None]] = {}
+        self._order: list[float] = []
         self._filed = 0
         self._call: IDelayedCall | None = None
         self._called_for = NOT_FILED
@@ -70,31 +70,33 @@ class Deadlines:
 
     def file(self, entry: Expiring) -> None:
         """See to it that ``entry`` is told at its next deadline. Call again if that came closer."""
-        when = entry.next_deadline()
+        when = entry.due
         if when == inf:
             return
-        bucket = ceil(when / GRANULARITY)
+        # Rounded up, with nothing to call.
+        bucket = -(-when // GRANULARITY)
         filed_in = entry.bucket
         if filed_in == NOT_FILED:
             self._filed += 1
         elif filed_in <= bucket:
             return
         else:
-            self._leave(entry)
+            self._buckets.get(filed_in, _NOBODY).pop(entry, None)
         entry.bucket = bucket
         entries = self._buckets.get(bucket)
         if entries is None:
-            self._buckets[bucket] = {entry}
+            self._buckets[bucket] = {entry: None}
             heappush(self._order, bucket)
             self._wait_for(self._order[0])
         else:
-            entries.add(entry)
+            entries[entry] = None
 
     def withdraw(self, entry: Expiring) -> None:
         """Forget ``entry``."""
         if entry.bucket == NOT_FILED:
             return
-        self._leave(entry)
+        # Its bucket may be one that is being emptied right now.
+        self._buckets.get(entry.bucket, _NOBODY).pop(entry, None)
         entry.bucket = NOT_FILED
         self._filed -= 1
         if not self._filed and not self.busy:
@@ -107,11 +109,7 @@ class Deadlines:
             self._order.clear()
             self._wait_for(NOT_FILED)
 
-    def _leave(self, entry: Expiring) -> None:
-        # Its bucket may be one that is being emptied right now.
-        self._buckets.get(entry.bucket, _NOBODY).discard(entry)
-
-    def _wait_for(self, bucket: int) -> None:
+    def _wait_for(self, bucket: float) -> None:
         if bucket == self._called_for:
             return
         # Not reset(): to an earlier time it searches all the reactor's calls.
@@ -146,7 +144,7 @@ class Deadlines:
         entry.bucket = NOT_FILED
         self._filed -= 1
         try:
-            if entry.next_deadline() > now:
+            if entry.due > now:
                 self.file(entry)
             else:
                 entry.deadline_passed()
@@ -154,4 +152,4 @@ class Deadlines:
             _log.failure("a deadline could not be kept: {entry!r}", entry=entry)
 
 
-_NOBODY: set[Expiring] = set()
+_NOBODY: dict[Expiring, None] = {}

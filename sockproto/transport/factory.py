@@ -10,16 +10,13 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from sockproto.admission.contract import Admission
 from sockproto.core.handshake import Side
-from sockproto.events import Event, HandshakeEnded, Observer
+from sockproto.events import Observer
 from sockproto.limits import DEFAULT_LIMITS, Limits
+from sockproto.transport.proxy import ProxyPolicy
 from sockproto.transport.terms import Sessions, Terms
-
-_log = Logger()
 
 
 class EntranceFactory(Factory):
@@ -34,6 +31,10 @@ class EntranceFactory(Factory):
         admission: Who may start; None admits everybody.
         observers: Who is told of every event. Without any, a handshake that crashes is logged.
         clock: Whose time counts; the reactor's unless given.
+        tls: What makes the OpenSSL connections when the handshake calls
+            :meth:`~sockproto.core.peer.Peer.start_tls`:
+            :class:`~sockproto.transport.tls.ServerTls`, or
+            :class:`~sockproto.transport.tls.ClientTls` at the other end.
 
     Raises:
         TypeError: If ``handshake`` lacks the side that is needed.
@@ -51,13 +52,16 @@ class EntranceFactory(Factory):
         admission: Admission | None = None,
         observers: Iterable[Observer] = (),
         clock: IReactorTime | None = None,
+        tls: Any = None,
     ) -> None:
         self._side = side_of(handshake, self.side_name)
         self._session = session
         self._limits = limits
         self._admission = admission
-        self._observers = tuple(observers) or (_log_crash,)
+        self._observers = tuple(observers)
         self._clock = clock
+        self._tls = tls
+        self._proxy: ProxyPolicy | None = None
 
     @cached_property
     def terms(self) -> Terms:
@@ -71,6 +75,8 @@ class EntranceFactory(Factory):
             admission=self._admission,
             observers=self._observers,
             clock=self._clock or _default_clock(),
+            tls=self._tls,
+            proxy=self._proxy,
         )
 
     def startFactory(self) -> None:
@@ -120,16 +126,3 @@ def _default_clock() -> IReactorTime:
     from twisted.internet import reactor
 
     return reactor
-
-
-def _log_crash(event: Event) -> None:
-    """Say that a plug-in broke, if nobody else would."""
-    if isinstance(event, HandshakeEnded) and event.reason == "crashed":
-        error = event.error
-        assert error is not None
-        cause = error.__cause__ or error
-        _log.error(
-            "{error}",
-            error=error,
-            log_failure=Failure(cause, type(cause), cause.__traceback__),
-        )

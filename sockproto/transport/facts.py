@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import INegotiated
 
-from sockproto.core.facts import Address, PeerFacts, TlsFacts
+from sockproto.core.facts import Address, Facts, PeerFacts, TlsFacts
 
-_UCRED = struct.Struct("3i")
+_UCRED = struct.Struct("iII")
 """``struct ucred`` of unix(7): process, user, group."""
 
 
@@ -25,7 +27,8 @@ def facts_of(transport: Any, sessions: tuple[str, ...], *, tls: bool) -> PeerFac
     """
     address = address_of(transport.getPeer())
     local = address_of(transport.getHost())
-    uid = _uid_of(transport) if local.family == "unix" else None
+    handle = transport.getHandle() if hasattr(transport, "getHandle") else None
+    uid = uid_of(handle) if local.family == "unix" else None
     return PeerFacts(address, local, tls_facts_of(transport) if tls else None, uid, sessions)
 
 
@@ -37,6 +40,22 @@ def address_of(address: Any) -> Address:
     if hasattr(address, "name"):
         return Address("unix", path=_text(address.name))
     return Address("memory")
+
+
+def twisted_address(address: Address) -> Any:
+    """The other way round: Twisted's address for one of ours."""
+    if address.family == "inet":
+        return IPv4Address("TCP", address.host, address.port)
+    if address.family == "inet6":
+        return IPv6Address("TCP", address.host, address.port)
+    return UNIXAddress(os.fsencode(address.path) if address.path else None)
+
+
+def answer_as(transport: Any, facts: Facts) -> None:
+    """Have a transport answer ``getPeer()`` and ``getHost()`` with what ``facts`` says."""
+    peer, host = twisted_address(facts.address), twisted_address(facts.local)
+    transport.getPeer = lambda: peer
+    transport.getHost = lambda: host
 
 
 def speaks_tls(transport: Any) -> bool:
@@ -69,7 +88,13 @@ def _dns_names(certificate: Any) -> tuple[str, ...]:
 
     try:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
+    except (
+        x509.ExtensionNotFound,
+        # What an issuer has signed and OpenSSL has verified need not make sense.
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        ValueError,
+    ):
         return ()
     return tuple(extension.value.get_values_for_type(x509.DNSName))
 
@@ -81,9 +106,9 @@ def _der(certificate: Any) -> bytes:
     return der
 
 
-def _uid_of(transport: Any) -> int | None:
+def uid_of(handle: Any) -> int | None:
+    """The user id on the other end of a unix socket, if the system tells (SO_PEERCRED, unix(7))."""
     try:
-        handle = transport.getHandle()
         found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
     except (AttributeError, OSError):
         # In memory, or on a system that does not tell.

@@ -7,8 +7,8 @@ give the same answers. It decides nothing about the handshake either; the exchan
 
 The phases of a gate, in the words of :data:`sockproto.events.Phase`::
 
-    admission → (tls) → handshake → closing → gone
-                              └──→ session: a lease takes over, and the gate is gone
+    (proxy) → admission → (tls) → handshake → closing → gone
+                                        └──→ session: a lease takes over, and the gate is gone
 
 Two clocks bound everything before the verdict. The idle clock starts anew with every byte, and
 stands still while the handshake waits for a Deferred, since then nobody but us is slow. The
@@ -22,6 +22,7 @@ exactly one :class:`~sockproto.events.Ending`.
 from __future__ import annotations
 
 from math import inf
+from random import random
 from typing import Any, Protocol
 
 from twisted.internet.error import ConnectionDone
@@ -33,13 +34,15 @@ from sockproto.core.errors import (
     HandshakeTimeout,
     LimitExceeded,
     PeerDisconnected,
+    PeerError,
     ProtocolViolation,
     Rejected,
     Shutdown,
 )
 from sockproto.core.exchange import MAX_UNSENT, Exchange
-from sockproto.core.facts import PeerFacts
+from sockproto.core.facts import Facts, PeerFacts, TlsFacts
 from sockproto.core.outcomes import Accept, Reject
+from sockproto.core.peer import EXPECTED_TLS
 from sockproto.events import (
     ConnectionEnded,
     ConnectionOpened,
@@ -48,10 +51,14 @@ from sockproto.events import (
     Phase,
     Reason,
 )
-from sockproto.transport.closing import Closing, Leaving
+from sockproto.transport.closing import Leaving, say_goodbye
 from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.lease import Lease
+from sockproto.transport.proxy import ProxyParser, ProxyPolicy
 from sockproto.transport.terms import Terms
+
+JITTER = 0.1
+"""The part of a handshake's deadline that is added at random: a herd should not leave as one."""
 
 
 class Wire(Leaving, Protocol):
@@ -59,6 +66,15 @@ class Wire(Leaving, Protocol):
 
     def leave(self) -> None:
         """Be gone at once: with a plain close if nothing is owed, else with an abort."""
+        ...
+
+    def start_tls(self, early: bytes) -> None:
+        """
+        Speak TLS from here on, and call :meth:`Gate.tls_established` when it is.
+
+        Args:
+            early: The first bytes of it, which have been read already.
+        """
         ...
 
     def pause_reading(self) -> None:
@@ -99,14 +115,14 @@ class Gate:
         facts: What is known about the peer.
 
     Attributes:
-        facts: What is known about the peer; TLS adds to it.
+        facts: What is known about the peer; a proxy and TLS add to it.
         phase: How far the connection has got.
+        due: When :meth:`deadline_passed` is to be called, on the clock's time.
     """
 
     __slots__ = (
         "__weakref__",
         "_awaited",
-        "_closing",
         "_decided",
         "_exchange",
         "_final_due",
@@ -118,17 +134,21 @@ class Gate:
         "_opened",
         "_over",
         "_paused",
+        "_proxy",
         "_reason",
+        "_spoke",
         "_stopping",
         "_terms",
         "_ticket",
+        "_tls",
         "_wire",
         "bucket",
+        "due",
         "facts",
         "phase",
     )
 
-    def __init__(self, terms: Terms, wire: Wire, facts: PeerFacts) -> None:
+    def __init__(self, terms: Terms, wire: Wire, facts: Facts) -> None:
         self.facts = facts
         self.phase: Phase = "admission"
         self.bucket = NOT_FILED
@@ -136,43 +156,97 @@ class Gate:
         self._wire = wire
         self._exchange: Exchange | None = None
         self._awaited: Any = None
-        self._closing: Closing | None = None
         self._ticket: Ticket | None = None
         self._reason: Reason = "lost"
         self._identity: str | None = None
         self._lease: Lease | None = None
         self._lost: Failure | None = None
-        self._paused = self._stopping = self._decided = self._over = False
+        self._proxy: ProxyParser | None = None
+        self._tls = self._spoke = self._paused = False
+        self._stopping = self._decided = self._over = False
         self._number = next(terms.numbers)
         self._opened = now = terms.clock.seconds()
-        self._idle_due = inf
-        self._final_due = terms.handshake_deadline(now)
+        limits = terms.limits
+        self._idle_due = idle_due = now + limits.idle_timeout
+        self._final_due = final_due = now + limits.handshake_timeout * (1 + JITTER * random())
+        self.due = idle_due if idle_due < final_due else final_due
 
     # The way in
 
-    def open(self, *, tls: bool = False) -> None:
+    def open(self, tls: bool = False) -> None:
         """
         Let the peer begin, if there is room for it.
 
         Args:
             tls: Whether TLS has yet to be established; :meth:`tls_established` begins then.
         """
-        terms, facts = self._terms, self.facts
-        terms.live.add(self)
-        terms.emit(ConnectionOpened(self._number, facts.address, facts.local))
-        if terms.admission is not None and not self._admitted_by(terms.admission):
-            return
-        if not tls:
+        terms = self._terms
+        self._tls = tls
+        terms.live[self] = None
+        if terms.told[ConnectionOpened]:
+            facts = self.facts
+            terms.emit(ConnectionOpened(self._number, facts.address, facts.local))
+        if terms.proxy is not None:
+            self._expect_header(terms.proxy)
+        elif tls or terms.admission is not None:
+            self._enter()
+        else:
             self._begin()
+
+    def _enter(self) -> None:
+        """The peer is who it is: let it begin, if there is room for it."""
+        admission = self._terms.admission
+        if admission is not None and not self._admitted_by(admission):
             return
-        self.phase = "tls"
-        terms.deadlines.file(self)
+        if self._tls:
+            self._wait_for_more("tls")
+        else:
+            self._begin()
+
+    def _wait_for_more(self, phase: Phase) -> None:
+        """Something has to be there before the handshake can begin; only one clock runs."""
+        self.phase = phase
+        self._idle_due = inf
+        self.due = self._final_due
+        self._terms.deadlines.file(self)
         if self._stopping:
             self._stop(Shutdown())
 
+    def _expect_header(self, policy: ProxyPolicy) -> None:
+        """Somebody else's connection comes through a proxy, which says first whose it is."""
+        self.phase = "proxy"
+        if self.facts.address in policy.allow_from:
+            self._proxy = ProxyParser(policy.version)
+            self._wait_for_more("proxy")
+        else:
+            self._give_up(Rejected("it is no proxy that we believe"), "refused")
+
+    def _read_header(self, proxy: ProxyParser, data: bytes) -> None:
+        try:
+            header = proxy.receive_data(data)
+        except PeerError as error:
+            self._give_up(error)
+            return
+        if header is None:
+            return
+        self._proxy = None
+        if header.source is not None:
+            facts = self.facts
+            local = header.destination or facts.local
+            self.facts = PeerFacts(header.source, local, None, None, facts.sessions)
+        self.phase = "admission"
+        self._listen()
+        self._enter()
+        if proxy.unread and not self._decided:
+            if self._tls:
+                self._wire.start_tls(proxy.unread)
+            else:
+                self.data_received(proxy.unread)
+
     def _admitted_by(self, admission: Admission) -> bool:
         try:
-            admitted = admission.admit(self.facts.address)
+            facts = self.facts
+            admitted = admission.admit(facts.address, uid=facts.uid, tls=self._tls)
         except BaseException as error:
             self._give_up(_broke("the admission", error))
             return False
@@ -180,26 +254,45 @@ class Gate:
             self._give_up(Rejected(admitted), "refused")
             return False
         self._ticket = admitted
+        if admitted.patience < 1:
+            # Under pressure everybody has less time.
+            self._final_due = self._opened + (self._final_due - self._opened) * admitted.patience
+            self.due = min(self.due, self._final_due)
         return True
 
-    def tls_established(self, facts: PeerFacts) -> None:
+    def tls_established(self, tls: TlsFacts) -> None:
         """TLS is there, and with it more is known about the peer."""
-        if self.phase == "tls" and not self._decided:
-            self.facts = facts
+        if self.phase != "tls" or self._decided:
+            return
+        facts = self.facts
+        self.facts = PeerFacts(facts.address, facts.local, tls, facts.uid, facts.sessions)
+        self._listen()
+        exchange = self._exchange
+        if exchange is None:
             self._begin()
+            return
+        self.phase = "handshake"
+        exchange.tls_started(self.facts)
+        self._advance()
+        if not self._decided:
+            self._terms.deadlines.file(self)
 
     def _begin(self) -> None:
         terms = self._terms
         self.phase = "handshake"
-        self._listen()
-        budget = terms.limits.max_handshake_bytes
-        self._exchange = Exchange(terms.side, self.facts, max_bytes=budget)
+        try:
+            exchange = Exchange(terms.side, self.facts, terms.limits.max_handshake_bytes)
+        except BaseException as error:
+            # A KeyboardInterrupt: the one that an exchange lets through.
+            self._give_up(_broke("the handshake", error))
+            raise
+        self._exchange = exchange
         # What its first step has brought upon itself had to wait for it.
         if self._lost is not None:
             self.wire_lost(self._lost)
         elif self._stopping:
             self._stop(Shutdown())
-        else:
+        elif not exchange.listening:
             self._advance()
         if not self._decided:
             terms.deadlines.file(self)
@@ -210,18 +303,24 @@ class Gate:
         """Bytes have arrived. After the verdict nobody listens to them any more."""
         exchange = self._exchange
         if exchange is not None:
-            if self._awaited is None:
-                self._listen()
             exchange.receive_data(data)
             self._advance()
+            if self._awaited is None and not self._decided and self.phase == "handshake":
+                self._listen()
+        elif self._proxy is not None:
+            self._read_header(self._proxy, data)
 
     def eof_received(self) -> None:
         """The peer has finished sending, and may still be reading."""
         if self._exchange is not None:
             self._exchange.receive_eof()
             self._advance()
-        elif self._closing is not None:
-            self._closing.eof_received()
+        elif self.phase == "closing":
+            # The peer has finished, too.
+            self._wire.close()
+        elif not self._decided and self.phase in ("proxy", "tls"):
+            self._lose_early(Failure(ConnectionDone()))
+            self._wire.leave()
 
     def write_stalled(self) -> None:
         """The peer does not read, and more waits for it than a handshake may queue."""
@@ -229,28 +328,31 @@ class Gate:
 
     def wire_lost(self, why: Failure) -> None:
         """The socket is gone."""
-        if self._exchange is not None:
-            self._lose_handshake(self._exchange, why)
-        elif self.phase == "handshake" and not self._decided:
-            self._lost = why
-            return
-        elif self.phase == "tls" and not self._decided:
-            self._lose_tls(why)
+        exchange = self._exchange
+        if exchange is not None and self.phase == "handshake":
+            self._lose_handshake(exchange, why)
+        elif not self._decided:
+            if self.phase == "handshake":
+                self._lost = why
+                return
+            self._lose_early(why)
         self._end()
 
     # What time tells
 
-    def next_deadline(self) -> float:
-        """When :meth:`deadline_passed` is to be called, on the clock's time."""
-        return min(self._idle_due, self._final_due)
-
     def deadline_passed(self) -> None:
         """One of the clocks has run out."""
-        if self._closing is not None:
-            self._closing.deadline_passed()
+        if self._decided:
+            # The peer has had its time.
+            self._wire.abort()
             return
         limits, exchange = self._terms.limits, self._exchange
-        waiting_on = "the TLS handshake" if exchange is None else exchange.waiting_on
+        if self._proxy is not None:
+            waiting_on: str | None = self._proxy.expected
+        elif self.phase == "tls" or exchange is None:
+            waiting_on = EXPECTED_TLS
+        else:
+            waiting_on = exchange.waiting_on
         if self._idle_due <= self._final_due:
             self._stop(HandshakeTimeout(limits.idle_timeout, "idle_timeout", waiting_on))
         else:
@@ -266,7 +368,8 @@ class Gate:
     def _listen(self) -> None:
         """Start the idle clock anew."""
         terms = self._terms
-        self._idle_due = terms.clock.seconds() + terms.limits.idle_timeout
+        self._idle_due = due = terms.clock.seconds() + terms.limits.idle_timeout
+        self.due = due if due < self._final_due else self._final_due
 
     def _advance(self) -> None:
         """Do what the exchange asks for, until it waits or is over."""
@@ -277,13 +380,18 @@ class Gate:
         if exchange.outcome is None:
             data = exchange.data_to_send()
             if data:
+                self._spoke = True
                 self._wire.write(data)
+        # To write may have been what ends it.
         if exchange.outcome is not None:
             self._decide(exchange)
-            return
-        if exchange.deferred is None:
-            self._resume_reading()
-            return
+        elif exchange.deferred is not None:
+            self._follow(exchange)
+        elif exchange.wants_tls:
+            self._upgrade(exchange)
+
+    def _follow(self, exchange: Exchange) -> None:
+        """Wait for the Deferred that the exchange waits for."""
         # Before we subscribe: it may have fired by now, and then all is different.
         beyond = exchange.received > self._terms.limits.max_handshake_bytes
         if beyond and not self._paused and not exchange.ended:
@@ -292,7 +400,20 @@ class Gate:
         if exchange.deferred is not self._awaited:
             self._awaited = exchange.deferred
             self._idle_due = inf
+            self.due = self._final_due
             self._awaited.addBoth(self._deferred_fired, self._awaited)
+
+    def _upgrade(self, exchange: Exchange) -> None:
+        """Have TLS established in the middle of the handshake."""
+        if self._terms.tls is None:
+            trouble = "called start_tls(), but nothing says how: give tls=… beside the handshake"
+            self._stop(HandshakeFailed(exchange.name, trouble))
+            return
+        self.phase = "tls"
+        # What TLS reads we do not see.
+        self._idle_due = inf
+        self.due = self._final_due
+        self._wire.start_tls(b"")
 
     def _deferred_fired(self, result: Any, deferred: Any) -> Any:
         failed = isinstance(result, Failure)
@@ -313,9 +434,8 @@ class Gate:
         return result
 
     def _resume_reading(self) -> None:
-        if self._paused:
-            self._paused = False
-            self._wire.resume_reading()
+        self._paused = False
+        self._wire.resume_reading()
 
     def _stop(self, error: BaseException) -> None:
         """End what has no verdict yet."""
@@ -325,7 +445,7 @@ class Gate:
             # It may be running right now; then it ends with its step.
             if exchange.outcome is not None:
                 self._decide(exchange)
-        elif self.phase == "tls" and not self._decided:
+        elif self.phase in ("proxy", "tls") and not self._decided:
             self._terms.deadlines.withdraw(self)
             self._give_up(error)
 
@@ -336,28 +456,46 @@ class Gate:
         if self._decided:
             return
         self._decided = True
-        self._terms.deadlines.withdraw(self)
+        if self.bucket != NOT_FILED:
+            self._terms.deadlines.withdraw(self)
         self._awaited = None
         outcome = exchange.outcome
         if isinstance(outcome, Accept) and self._terms.sessions:
             self._admit(exchange, outcome)
             return
         self._exchange = None
-        self._resume_reading()
+        if self._paused:
+            self._resume_reading()
         self._settle(exchange, outcome)
         if isinstance(outcome, Accept):
             # It is owed nothing more; but if it talks on, a close would reset it.
-            self._say_goodbye(exchange, linger=bool(exchange.unread()))
+            self._say_goodbye(exchange, exchange.has_unread)
         elif isinstance(outcome, Reject):
-            self._say_goodbye(exchange, linger=True)
+            self._say_goodbye(exchange, True)
+        elif isinstance(outcome, Shutdown) and self._may_answer:
+            self._part()
         else:
             self._wire.leave()
+
+    @property
+    def _may_answer(self) -> bool:
+        """Whether the peer may be about to answer us; one that has done no wrong is not reset."""
+        return self.phase == "handshake" and (self._spoke or self.facts.tls is not None)
+
+    def _part(self) -> None:
+        """Go at once, but with a FIN before anything else, so that the peer finds an end."""
+        self._wire.half_close()
+        if not self._over:
+            self._wire.close()
+        if not self._over:
+            self._keep_bound()
 
     def _admit(self, exchange: Exchange, accept: Accept) -> None:
         """The peer is accepted into a session: have it built, and step aside."""
         # The exchange stays until then, to keep what comes meanwhile for the session.
         wire = self._wire
-        self._resume_reading()
+        if self._paused:
+            self._resume_reading()
         try:
             session = wire.build_session(self._terms.choose(accept.session))
         except BaseException as error:
@@ -382,6 +520,10 @@ class Gate:
         if self._stopping and self._lease is not None:
             self._lease.shut_down()
 
+    def move_to(self, wire: Wire) -> None:
+        """Another wire has the socket now."""
+        self._wire = wire
+
     def lease(self, transport: Any, session: Any) -> Lease:
         """Leave to a lease what is owed until ``session`` is over; the gate is done."""
         self._lease = lease = Lease(
@@ -395,19 +537,21 @@ class Gate:
             transport,
             session,
         )
-        self._terms.live.add(lease)
-        self._terms.live.discard(self)
+        self._terms.live[lease] = None
+        self._terms.live.pop(self, None)
         return lease
 
-    def _say_goodbye(self, exchange: Exchange, *, linger: bool) -> None:
-        terms = self._terms
+    def _say_goodbye(self, exchange: Exchange, linger: bool) -> None:
         self.phase = "closing"
-        self._idle_due = inf
-        self._final_due = terms.clock.seconds() + terms.limits.close_timeout
-        reply = exchange.data_to_send()
-        self._closing = Closing(self._wire, reply, linger=linger and not exchange.ended)
+        say_goodbye(self._wire, exchange.data_to_send(), linger and not exchange.ended)
         if not self._over:
-            terms.deadlines.file(self)
+            self._keep_bound()
+
+    def _keep_bound(self) -> None:
+        """See to it that the peer has no longer than the close timeout."""
+        terms = self._terms
+        self.due = terms.clock.seconds() + terms.limits.close_timeout
+        terms.deadlines.file(self)
 
     def _give_up(
         self, error: BaseException, reason: Reason | None = None, exchange: Exchange | None = None
@@ -415,18 +559,31 @@ class Gate:
         """Let the peer go without a word: it is not its handshake that has failed."""
         if self._over:
             return
-        self._exchange = None
+        self._exchange = self._proxy = None
         detail = error.reason if isinstance(error, Rejected) else str(error)
         self._report(reason or _reason_of(error), detail, error, exchange)
         self._wire.concluded(error, None)
         self._wire.leave()
 
-    def _lose_tls(self, why: Failure) -> None:
+    def _lose_early(self, why: Failure) -> None:
+        """The peer has left while something else had to be there first."""
+        proxy, exchange = self._proxy, self._exchange
         error: Any = why.value
+        self._proxy = self._exchange = None
+        serving = self._terms.serving
+        reason: Reason = "probe" if serving and exchange is None else "lost"
+        detail = ""
         if type(error).__module__.startswith("OpenSSL"):
-            self._report("violation", f"no TLS: {error}", error)
-        else:
-            self._report("probe" if self._terms.serving else "lost", "", error)
+            reason, detail = "violation", f"no TLS: {error}"
+        elif proxy is not None and proxy.received:
+            error = PeerDisconnected(proxy.received, proxy.expected)
+            reason, detail = "lost", str(error)
+        elif exchange is not None:
+            error = PeerDisconnected(exchange.received, EXPECTED_TLS)
+            detail = str(error)
+        if exchange is not None:
+            _throw(exchange, error)
+        self._report(reason, detail, error, exchange)
         self._wire.concluded(error, None)
 
     def _lose_handshake(self, exchange: Exchange, why: Failure) -> None:
@@ -468,11 +625,17 @@ class Gate:
         exchange: Exchange | None = None,
         accept: Accept | None = None,
     ) -> None:
-        terms, facts = self._terms, self.facts
         self._decided = True
         self._reason = reason
         if accept is not None:
             self._identity = accept.identity
+        terms = self._terms
+        if self._ticket is not None:
+            silent = exchange is not None and not exchange.received
+            terms.settle(self._ticket, reason, silent)
+        if not terms.told[reason] and reason != "crashed":
+            return
+        facts = self.facts
         terms.emit(
             HandshakeEnded(
                 self._number,
@@ -494,19 +657,23 @@ class Gate:
         if self._over:
             return
         self._over = True
-        terms, facts = self._terms, self.facts
-        terms.deadlines.withdraw(self)
-        terms.release(self._ticket)
-        terms.emit(
-            ConnectionEnded(
-                self._number,
-                facts.address,
-                facts.local,
-                Ending(self._reason, self.phase),
-                self._identity,
-                terms.clock.seconds() - self._opened,
+        terms = self._terms
+        if self.bucket != NOT_FILED:
+            terms.deadlines.withdraw(self)
+        if self._ticket is not None:
+            terms.release(self._ticket)
+        if terms.told[ConnectionEnded]:
+            facts = self.facts
+            terms.emit(
+                ConnectionEnded(
+                    self._number,
+                    facts.address,
+                    facts.local,
+                    Ending(self._reason, self.phase),
+                    self._identity,
+                    terms.clock.seconds() - self._opened,
+                )
             )
-        )
         terms.ended(self)
 
 

@@ -38,7 +38,7 @@ def hand_over(lease: Lease, outer: Any, accept: Accept, early: bytes, *, ended: 
     if early or ended or speaks_tls(lease.transport):
         held = _Early(lease, outer, early, ended)
     else:
-        _rebind(outer, lease.session)
+        _rebind(outer, lease)
     doing = "handshake_accepted"
     try:
         accepted = getattr(lease.session, doing, None)
@@ -58,13 +58,14 @@ def hand_over(lease: Lease, outer: Any, accept: Accept, early: bytes, *, ended: 
         held.begin()
 
 
-def _rebind(outer: Any, session: Any) -> None:
+def _rebind(outer: Any, lease: Lease) -> None:
+    session = lease.session
     outer.dataReceived = session.dataReceived
     if IHalfCloseableProtocol.providedBy(session):
         outer.readConnectionLost = session.readConnectionLost
         outer.writeConnectionLost = session.writeConnectionLost
     else:
-        outer.stop_half_closing()
+        outer.readConnectionLost = lease.peer_finished
 
 
 class _Early:
@@ -144,13 +145,10 @@ class _Early:
         lease = self._lease
         for name in ("pauseProducing", "resumeProducing", "abortConnection"):
             delattr(lease.transport, name)
-        _rebind(self._outer, lease.session)
+        _rebind(self._outer, lease)
         if not self._ended or self._closed:
             return
-        if not IHalfCloseableProtocol.providedBy(lease.session):
-            lease.end("accepted")
-            return
         try:
-            lease.session.readConnectionLost()
+            self._outer.readConnectionLost()
         except BaseException:
             lease.crash("readConnectionLost")

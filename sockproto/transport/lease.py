@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.error import ConnectionClosed as Closed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +21,7 @@ from sockproto.core.facts import Address
 from sockproto.events import ConnectionEnded, Ending, Reason
 from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.terms import Terms
+from sockproto.transport.watch import watch
 
 _log = Logger()
 
@@ -39,11 +40,12 @@ class Lease:
 
     Attributes:
         over: Whether the connection is gone.
+        due: When :meth:`deadline_passed` is to be called; ``inf`` while the session may stay.
     """
 
     __slots__ = (
         "_address",
-        "_deadline",
+        "_finished",
         "_identity",
         "_local",
         "_number",
@@ -51,7 +53,9 @@ class Lease:
         "_reason",
         "_terms",
         "_ticket",
+        "_watch",
         "bucket",
+        "due",
         "over",
         "session",
         "transport",
@@ -77,15 +81,29 @@ class Lease:
         self._opened = opened
         self._ticket = ticket
         self._reason: Reason = "accepted"
-        self._deadline = inf
+        self._finished = False
+        self.due = inf
         self.over = False
         self.bucket = NOT_FILED
         self.transport = transport
         self.session = session
+        self._watch = watching = watch(transport, terms.limits, terms.clock)
+        if watching is not None:
+            self.due = watching.due
+            terms.deadlines.file(self)
 
     def shut_down(self) -> None:
         """We are stopping: let the session finish what it has written, within the close timeout."""
         self.end("shutdown")
+
+    def peer_finished(self) -> None:
+        """
+        The peer has finished sending, and the session has no ear for it: close for the session.
+
+        Twisted would do so, too, but drop what the session has yet to send.
+        """
+        self._finished = True
+        self.end("accepted")
 
     def end(self, reason: Reason) -> None:
         """Close the session's transport, and see to it that it is gone within the close timeout."""
@@ -93,8 +111,9 @@ class Lease:
             return
         if self._reason == "accepted":
             self._reason = reason
+        self._stop_watching()
         terms = self._terms
-        self._deadline = min(self._deadline, terms.clock.seconds() + terms.limits.close_timeout)
+        self.due = min(self.due, terms.clock.seconds() + terms.limits.close_timeout)
         terms.deadlines.file(self)
         # Last: a transport that has half-closed may tell us at once that it is gone.
         self.transport.loseConnection()
@@ -106,35 +125,50 @@ class Lease:
             self._reason = "crashed"
         self.transport.abortConnection()
 
-    def next_deadline(self) -> float:
-        """When the transport must be gone."""
-        return self._deadline
-
     def deadline_passed(self) -> None:
-        """It is not gone."""
-        self.transport.abortConnection()
+        """It is not gone; or it is time to see whether the session may stay."""
+        watching = self._watch
+        if watching is None:
+            self.transport.abortConnection()
+        elif watching.is_over(self._terms.clock.seconds()):
+            self.end("timeout")
+        else:
+            self.due = watching.due
+            self._terms.deadlines.file(self)
 
     def connection_lost(self, why: Failure) -> None:
         """The connection is gone: give back the slot, report the ending, tell the session."""
         terms = self._terms
         self.over = True
+        self._stop_watching()
         terms.deadlines.withdraw(self)
         terms.release(self._ticket)
+        if self._finished and why.check(ConnectionLost):
+            # A unix socket of which both ends are closed looks like one that broke (epoll(7)).
+            why = Failure(ConnectionDone())
         reason = self._reason
         if reason == "accepted" and not why.check(ConnectionDone, ConnectionAborted):
             reason = "lost" if why.check(Closed) or _is_tls(why.value) else "crashed"
-        terms.emit(
-            ConnectionEnded(
-                self._number,
-                self._address,
-                self._local,
-                Ending(reason, "session"),
-                self._identity,
-                terms.clock.seconds() - self._opened,
+        if terms.told[ConnectionEnded]:
+            terms.emit(
+                ConnectionEnded(
+                    self._number,
+                    self._address,
+                    self._local,
+                    Ending(reason, "session"),
+                    self._identity,
+                    terms.clock.seconds() - self._opened,
+                )
             )
-        )
         terms.ended(self)
         self.session.connectionLost(why)
+
+    def _stop_watching(self) -> None:
+        watching, self._watch = self._watch, None
+        if watching is not None:
+            watching.stop()
+            # What bounds it now is the close timeout.
+            self.due = inf
 
 
 def _is_tls(error: BaseException | None) -> bool:

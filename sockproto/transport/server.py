@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet import protocol
+from twisted.internet.interfaces import IReactorTime
 
+from sockproto.admission.contract import Admission
+from sockproto.events import Observer
+from sockproto.limits import DEFAULT_LIMITS, Limits
 from sockproto.transport.factory import EntranceFactory
+from sockproto.transport.proxy import ProxyPolicy
+from sockproto.transport.terms import Sessions
 from sockproto.transport.wire import TransportWire
 
 
@@ -23,10 +30,37 @@ class ServerFactory(EntranceFactory, protocol.ServerFactory):
 
     A peer is handed to a session only after the handshake's ``Accept``; without a session the reply
     is the whole conversation. The arguments are those of
-    :class:`~sockproto.transport.factory.EntranceFactory`.
+    :class:`~sockproto.transport.factory.EntranceFactory`, and one more.
+
+    Args:
+        proxy: Whom we believe when they say, in a PROXY header, whose connection it is. Everybody
+            has to begin with one then, and anybody else is refused.
     """
 
     side_name = "serve"
+
+    def __init__(
+        self,
+        handshake: object,
+        session: Sessions = None,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        admission: Admission | None = None,
+        observers: Iterable[Observer] = (),
+        clock: IReactorTime | None = None,
+        tls: Any = None,
+        proxy: ProxyPolicy | None = None,
+    ) -> None:
+        super().__init__(
+            handshake,
+            session,
+            limits=limits,
+            admission=admission,
+            observers=observers,
+            clock=clock,
+            tls=tls,
+        )
+        self._proxy = proxy
 
     def buildProtocol(self, addr: Any) -> ServerProtocol:
         """Make the protocol for a connection that has come in."""

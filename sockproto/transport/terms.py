@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from itertools import count
-from random import random
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from sockproto.admission.contract import Admission, Ticket
 from sockproto.core.handshake import Side
-from sockproto.events import Event, Observer
+from sockproto.events import ALL_WANTED, Event, HandshakeEnded, Observer, Reason, Wanted, wanted_by
 from sockproto.limits import Limits
 from sockproto.transport.deadlines import Deadlines
+from sockproto.transport.proxy import ProxyPolicy
 
 Sessions: TypeAlias = IProtocolFactory | Mapping[str, IProtocolFactory] | None
 """One session, several by name, or none at all."""
-
-JITTER = 0.1
-"""The part of a handshake's deadline that is added at random: a herd should not leave as one."""
 
 _log = Logger()
 
@@ -43,6 +41,11 @@ class Terms:
         session: What follows an ``Accept``.
         serving: Whether we are the server; a client that is left alone was not probed.
         limits, admission, observers, clock: As at every entrance.
+        tls: What makes OpenSSL connections, for a handshake that asks for TLS.
+        proxy: Who has to say first whose connection it is; None if nobody has.
+
+    Attributes:
+        told: Who is told of what. An event that nobody is told of need not be made.
     """
 
     def __init__(
@@ -55,6 +58,8 @@ class Terms:
         admission: Admission | None,
         observers: Iterable[Observer],
         clock: IReactorTime,
+        tls: Any = None,
+        proxy: ProxyPolicy | None = None,
     ) -> None:
         self.side = side
         self.sessions = named(session)
@@ -62,16 +67,18 @@ class Terms:
         self.serving = serving
         self.limits = limits
         self.admission = admission
-        self.observers = list(observers)
+        self.observers: list[Observer] = []
+        self.told: dict[Wanted, tuple[Observer, ...]] = dict.fromkeys(ALL_WANTED, ())
+        for observer in observers:
+            self.observe(observer)
+        self.tls = tls
+        self.proxy = proxy
         self.clock = clock
         self.deadlines = Deadlines(clock)
-        self.live: set[Live] = set()
+        # Not a set, which takes three times the memory for thousands.
+        self.live: dict[Live, None] = {}
         self.numbers = count(1)
         self._empty: list[Deferred[None]] = []
-
-    def handshake_deadline(self, now: float) -> float:
-        """When a handshake that begins now must be over."""
-        return now + self.limits.handshake_timeout * (1 + JITTER * random())
 
     def choose(self, name: str | None) -> IProtocolFactory | None:
         """The session of that name. Without a name it is the first on offer."""
@@ -79,9 +86,23 @@ class Terms:
             return next(iter(self.sessions.values()), None)
         return self.sessions[name]
 
+    def observe(self, observer: Observer) -> None:
+        """From now on, tell an observer of what it wants."""
+        self.observers.append(observer)
+        for each in wanted_by(observer):
+            self.told[each] += (observer,)
+
     def emit(self, event: Event) -> None:
-        """Tell the observers. One that fails is detached, and reported once."""
-        for observer in tuple(self.observers):
+        """
+        Tell the observers that want it. One that fails is detached, and reported once.
+
+        A handshake that crashes is logged if none of them wants to know.
+        """
+        what: Any = event.reason if isinstance(event, HandshakeEnded) else type(event)
+        observers = self.told[what]
+        if not observers:
+            _log_crash(event)
+        for observer in observers:
             try:
                 observer(event)
             except Exception:
@@ -89,7 +110,16 @@ class Terms:
                 if observer not in self.observers:
                     continue
                 self.observers.remove(observer)
+                for kind, told in self.told.items():
+                    self.told[kind] = tuple(each for each in told if each != observer)
                 _log.failure("an observer failed and is detached: {observer!r}", observer=observer)
+
+    def settle(self, ticket: Ticket, reason: Reason, silent: bool) -> None:
+        """Tell an admission the verdict on a connection that it has let in."""
+        try:
+            ticket.settled(reason, silent=silent)
+        except Exception:
+            _log.failure("a verdict could not be told: {ticket!r}", ticket=ticket)
 
     def release(self, ticket: Ticket | None) -> None:
         """Give back the slot of a connection that is gone."""
@@ -102,7 +132,7 @@ class Terms:
 
     def ended(self, connection: Live) -> None:
         """A connection is over."""
-        self.live.discard(connection)
+        self.live.pop(connection, None)
         if not self.live:
             waiting, self._empty = self._empty, []
             for each in waiting:
@@ -118,6 +148,19 @@ class Terms:
         for connection in tuple(self.live):
             connection.shut_down()
         return gone
+
+
+def _log_crash(event: Event) -> None:
+    """Say that a plug-in broke, if nobody else would."""
+    if isinstance(event, HandshakeEnded) and event.reason == "crashed":
+        error = event.error
+        assert error is not None
+        cause = error.__cause__ or error
+        _log.error(
+            "{error}",
+            error=error,
+            log_failure=Failure(cause, type(cause), cause.__traceback__),
+        )
 
 
 def named(session: Sessions) -> dict[str, IProtocolFactory]:

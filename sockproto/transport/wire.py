@@ -9,16 +9,24 @@ from twisted.internet.interfaces import (
     IHandshakeListener,
     IPushProducer,
 )
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer
 
 from sockproto.core.outcomes import Accept
-from sockproto.transport.facts import facts_of, speaks_tls
+from sockproto.transport.facts import answer_as, facts_of, speaks_tls, tls_facts_of
 from sockproto.transport.gate import Gate
 from sockproto.transport.handover import hand_over
 from sockproto.transport.lease import Lease
 from sockproto.transport.terms import Terms
+
+
+def over_tls(protocol: Any, tls: Any, terms: Terms) -> Any:
+    """Put TLS between a protocol and the transport that is to come."""
+    from twisted.protocols.tls import TLSMemoryBIOFactory
+
+    factory = TLSMemoryBIOFactory(tls, not terms.serving, Factory(), terms.clock)
+    return factory.protocol(factory, protocol)
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -32,13 +40,14 @@ class TransportWire(Protocol):
 
     Args:
         terms: The entrance that the connection comes through.
+        gate: The connection's gate, if it has come some way without a transport.
     """
 
-    def __init__(self, terms: Terms) -> None:
+    def __init__(self, terms: Terms, gate: Gate | None = None) -> None:
         self._terms = terms
-        self._gate: Gate | None = None
+        self._gate = gate
         self._lease: Lease | None = None
-        self._tls = False
+        self._tls = self._half_closed = False
         self._wrote = False
         self._producing = False
 
@@ -50,8 +59,12 @@ class TransportWire(Protocol):
         self._tls = speaks_tls(transport)
         if not self._tls:
             # Per instance, because what a class provides an instance cannot
-            # drop, and a session may not want to be half-closed.
+            # drop, and over TLS there is no half-close.
             directlyProvides(self, IHalfCloseableProtocol)
+        gate = self._gate
+        if gate is not None:
+            self.dataReceived = gate.data_received  # type: ignore[method-assign]
+            return
         facts = facts_of(transport, self._terms.names, tls=False)
         gate = self._gate = Gate(self._terms, self, facts)
         self.dataReceived = gate.data_received  # type: ignore[method-assign]
@@ -60,7 +73,7 @@ class TransportWire(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is established (IHandshakeListener)."""
         if self._gate is not None:
-            self._gate.tls_established(facts_of(self.transport, self._terms.names, tls=True))
+            self._gate.tls_established(tls_facts_of(self.transport))
 
     def readConnectionLost(self) -> None:
         """The peer has finished sending (IHalfCloseableProtocol)."""
@@ -107,6 +120,7 @@ class TransportWire(Protocol):
     def half_close(self) -> None:
         """Send a FIN and go on reading; over TLS, which has no half-close, a close_notify."""
         self._stop_producing()
+        self._half_closed = True
         transport: Any = self.transport
         if self._tls or not hasattr(transport, "loseWriteConnection"):
             transport.loseConnection()
@@ -114,10 +128,13 @@ class TransportWire(Protocol):
             transport.loseWriteConnection()
 
     def close(self) -> None:
-        """Close when everything has been sent."""
+        """Close when everything has been sent, and do not wait for the peer."""
         self._stop_producing()
         transport: Any = self.transport
         transport.loseConnection()
+        if self._tls and self._half_closed:
+            # It would wait for the peer's close_notify.
+            transport.transport.loseConnection()
 
     def abort(self) -> None:
         """Close now."""
@@ -142,9 +159,25 @@ class TransportWire(Protocol):
         transport: Any = self.transport
         transport.resumeProducing()
 
+    def start_tls(self, early: bytes) -> None:
+        """Speak TLS from here on."""
+        self._stop_producing()
+        self._wrote = False
+        directlyProvides(self)
+        transport: Any = self.transport
+        terms = self._terms
+        transport.protocol = top = over_tls(self, terms.tls, terms)
+        # It becomes our transport, by way of connectionMade().
+        top.makeConnection(transport)
+        if early:
+            top.dataReceived(early)
+
     def build_session(self, factory: Any) -> Any:
         """Have the factory build a session for the peer."""
         transport: Any = self.transport
+        gate = self._gate
+        if self._terms.proxy is not None and gate is not None:
+            answer_as(transport, gate.facts)
         return factory.buildProtocol(transport.getPeer())
 
     def hand_over(
@@ -155,11 +188,6 @@ class TransportWire(Protocol):
         self._gate = None
         self._lease = gate.lease(self.transport, session)
         hand_over(self._lease, self, accept, early, ended=ended)
-
-    def stop_half_closing(self) -> None:
-        """Let the end of the peer's stream be the end of the connection."""
-        self.__dict__.pop("readConnectionLost", None)
-        directlyProvides(self)
 
     def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
         """The verdict has fallen. A server has no further use for it."""

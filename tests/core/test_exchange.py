@@ -16,8 +16,10 @@ from sockproto import (
     LimitExceeded,
     PeerDisconnected,
     PeerFacts,
+    ProtocolViolation,
     Reject,
     Shutdown,
+    TlsFacts,
 )
 from sockproto.core.exchange import MAX_BYTES, MAX_UNSENT
 from sockproto.testing import Story, converse, play
@@ -174,6 +176,29 @@ def test_the_facts_reach_the_peer():
 
 def test_the_default_budgets_are_those_of_the_design():
     assert (MAX_BYTES, MAX_UNSENT) == (4096, 65536)
+
+
+def test_an_exchange_listens_while_it_wants_bytes_and_has_nothing_to_say():
+    exchange = Exchange(word)
+    assert not exchange.listening
+    exchange.data_to_send()
+    assert exchange.listening
+
+    exchange.receive_data(b"sesame\n")
+
+    assert not exchange.listening
+
+
+def test_what_is_left_for_the_session_can_be_asked_for():
+    exchange = Exchange(word, max_bytes=10)
+    exchange.receive_data(b"sesame\n")
+    assert not exchange.has_unread
+
+    exchange.receive_data(b"hello" * 10)
+
+    assert exchange.has_unread
+    assert exchange.unread() == b"hello" * 10
+    assert not exchange.has_unread
 
 
 # Names
@@ -525,6 +550,103 @@ def test_a_canceller_that_breaks_is_a_failed_handshake_and_nobody_else_s():
 
     assert type(exchange.outcome) is HandshakeFailed
     assert "raised Breakage: cannot hang up" in str(exchange.outcome)
+
+
+# TLS in the middle of it
+
+
+async def upgrades(peer):
+    """Greet, upgrade, and take a word."""
+    peer.send(b"go ahead\n")
+    await peer.start_tls()
+    return await word(peer)
+
+
+def test_a_handshake_that_asks_for_tls_waits_until_it_is_there():
+    exchange = Exchange(upgrades)
+    assert (exchange.wants_tls, exchange.waiting_on) == (True, "start_tls()")
+    assert exchange.data_to_send() == b"go ahead\n"
+
+    exchange.tls_started(PeerFacts(tls=TlsFacts()))
+    exchange.tls_started(PeerFacts())
+    exchange.receive_data(b"sesame\n")
+
+    assert exchange.outcome == Accept(b"thanks\n", result=b"sesame")
+    assert exchange.data_to_send() == b"word? thanks\n"
+    assert not exchange.wants_tls
+
+
+def test_tls_that_nobody_asked_for_changes_nothing():
+    exchange = Exchange(word)
+
+    exchange.tls_started(PeerFacts(tls=TlsFacts()))
+
+    assert exchange.waiting_on == "receive_line(max_bytes=16)"
+
+
+def test_a_byte_in_the_clear_ends_a_handshake_that_has_asked_for_tls():
+    exchange = Exchange(upgrades)
+
+    exchange.receive_data(b"RSET")
+
+    assert str(exchange.outcome) == "expected nothing in the clear before TLS, got b'RSET'"
+    assert (exchange.wants_tls, exchange.data_to_send()) == (False, b"")
+
+
+def test_bytes_that_came_before_it_asked_for_tls_end_a_handshake_as_well():
+    async def serve(peer):
+        await Deferred()
+        with suppress(ProtocolViolation):
+            await peer.start_tls()
+        return Accept()
+
+    exchange = Exchange(serve)
+    exchange.receive_data(b"RSET")
+    exchange.deferred.callback(None)
+    exchange.receive_result()
+
+    assert str(exchange.outcome) == "expected nothing in the clear before TLS, got b'RSET'"
+
+
+def test_bytes_do_not_end_a_handshake_that_waits_for_something_else():
+    exchange = Exchange(looking_up(lambda _: Deferred()))
+
+    exchange.receive_data(b"ada\n")
+    exchange.receive_data(b"hi\n")
+
+    assert exchange.outcome is None
+
+
+def test_the_end_of_the_stream_ends_a_handshake_that_waits_for_tls():
+    exchange = Exchange(upgrades)
+
+    exchange.receive_eof()
+
+    assert str(exchange.outcome) == "peer disconnected after 0 bytes, expected the TLS handshake"
+
+
+def test_a_handshake_that_waits_for_tls_hears_of_its_end():
+    exchange = Exchange(upgrades)
+    shutdown = Shutdown()
+
+    exchange.throw(shutdown)
+    exchange.tls_started(PeerFacts(tls=TlsFacts()))
+
+    assert (exchange.outcome, exchange.wants_tls) == (shutdown, False)
+
+
+def test_a_handshake_that_asks_for_tls_at_its_end_is_closed():
+    async def serve(peer):
+        try:
+            await peer.receive_line(16)
+        finally:
+            await peer.start_tls()
+
+    exchange = Exchange(serve)
+    shutdown = Shutdown()
+    exchange.throw(shutdown)
+
+    assert (exchange.outcome, exchange.wants_tls) == (shutdown, False)
 
 
 # While it runs

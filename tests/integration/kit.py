@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -368,6 +369,28 @@ def free_port() -> int:
         asking.bind(("127.0.0.1", 0))
         port: int = asking.getsockname()[1]
         return port
+
+
+def room_for(sockets: int) -> None:
+    """Raise the soft limit of descriptors, if need be; ours, and of what we start from now on."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < sockets:
+        if hard < sockets:
+            pytest.skip(f"{sockets} descriptors are needed, the hard limit is {hard}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (sockets, hard))
+
+
+def cpu_time(pid: int) -> float:
+    """The seconds that a process has run: the first field of schedstat, sched-stats.rst."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(each.read_text().split()[0]) for each in tasks) / 1e9
+
+
+def resident(pid: int) -> int:
+    """The bytes of memory that a process holds: ``Rss`` in smaps_rollup, proc(5)."""
+    found = re.search(r"Rss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
 
 
 def descriptors(pid: int | str = "self") -> int:

@@ -218,15 +218,14 @@ async def test_an_attempt_can_be_given_up_at_any_time(loopback_identity, with_tl
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_service_backs_off_from_a_server_that_rejects_it(sockproto_server):
-    server = await sockproto_server(SESAME)
+    times: list[float] = []
+    server = await sockproto_server(SESAME, observers=[lambda _: times.append(time.monotonic())])
     policy = backoffPolicy(initialDelay=0.05, maxDelay=60, factor=2, jitter=lambda: 0)
     failures: list[Any] = []
     service = ClientService(
         HandshakeEndpoint(server.endpoint, MELLON), Factory.forProtocol(Chat), policy
     )
     service.whenConnected(failAfterFailures=4).addErrback(failures.append)
-    times: list[float] = []
-    server.factory.terms.observers.append(lambda _: times.append(time.monotonic()))
 
     service.startService()
     await until(lambda: failures)

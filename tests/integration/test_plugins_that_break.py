@@ -16,11 +16,11 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogEvent, Logger, formatEvent
 
 from sockproto import Accept, Limits, Peer, Reject
 from sockproto.core.errors import HandshakeTimeout
-from sockproto.service.logs import ConnectionLog
+from sockproto.events import Event, HandshakeEnded
+from sockproto.service.logs import line_for
 from sockproto.sessions.echo import Echo
 
 from .kit import descriptors, dial, read_to_end, turns, until
@@ -226,11 +226,9 @@ CASES = [
 class Log(list[str]):
     """The lines of a connection log."""
 
-    def observer(self) -> ConnectionLog:
-        def keep(event: LogEvent) -> None:
-            self.append(formatEvent(event))
-
-        return ConnectionLog(Logger("test", observer=keep))
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, HandshakeEnded):
+            self.append(line_for(event))
 
 
 async def nobody_is_left(server: Any) -> None:
@@ -253,7 +251,7 @@ async def test_it_is_rejected_with_one_line_and_nobody_else_notices(
     sockproto_server, broken, word, detail
 ):
     log = Log()
-    server = await sockproto_server(Beside(broken), limits=LIMITS, observers=[log.observer()])
+    server = await sockproto_server(Beside(broken), limits=LIMITS, observers=[log])
     before = descriptors()
 
     hurt = [server.say(b"!") for _ in range(3)]
@@ -335,7 +333,7 @@ async def test_a_session_that_breaks_is_closed_and_reported_once(
     sockproto_server, logged_failures, factory, ending, logged, early
 ):
     log = Log()
-    server = await sockproto_server(Keeper(), factory, limits=LIMITS, observers=[log.observer()])
+    server = await sockproto_server(Keeper(), factory, limits=LIMITS, observers=[log])
 
     with await deferToThread(dial, ("127.0.0.1", server.port)) as client:
         client.sendall(b"1" + early)

@@ -1,14 +1,15 @@
 """One line a connection, which nothing that a peer has sent can break out of."""
 
-from dataclasses import replace
+from errno import EMFILE, ENFILE, ENOBUFS
 from typing import get_args
 
 import pytest
 from twisted.logger import Logger, LogLevel, formatEvent
 
-from sockproto import Address, ConnectionEnded, ConnectionOpened, Ending, HandshakeEnded
-from sockproto.events import Reason
-from sockproto.service.logs import ConnectionLog, escaped, line_for, printable
+from sockproto import Address, HandshakeEnded
+from sockproto.core.exchange import Exchange
+from sockproto.events import AcceptingPaused, Reason, wanted_by
+from sockproto.service.logs import TroubleLog, escaped, line_for, printable
 
 CLIENT = Address("inet", "192.0.2.7", 40312)
 SERVER = Address("inet", "192.0.2.1", 8001)
@@ -28,15 +29,15 @@ VERDICT = HandshakeEnded(
 )
 
 
-def logged(*events):
-    """Give what is logged for these events, as pairs of level and line."""
+def told(*events):
+    """Give what the log is told of these events, as pairs of level and line."""
     lines = []
 
     def observe(event):
         assert event["log_namespace"] == "test"
         lines.append((event["log_level"], formatEvent(event)))
 
-    log = ConnectionLog(Logger("test", observer=observe))
+    log = TroubleLog(Logger("test", observer=observe))
     for event in events:
         log(event)
     return lines
@@ -61,7 +62,7 @@ def logged(*events):
     ],
 )
 def test_a_line_begins_with_the_outcome(reason, word):
-    assert line_for(replace(VERDICT, reason=reason)) == f"{word} 192.0.2.7:40312 in 0.3 ms"
+    assert line_for(VERDICT._replace(reason=reason)) == f"{word} 192.0.2.7:40312 in 0.3 ms"
 
 
 def test_these_are_all_the_outcomes_there_are():
@@ -69,13 +70,13 @@ def test_these_are_all_the_outcomes_there_are():
 
 
 def test_a_line_ends_with_the_reason():
-    event = replace(VERDICT, reason="rejected", detail="wrong word")
+    event = VERDICT._replace(reason="rejected", detail="wrong word")
 
     assert line_for(event) == "rejected 192.0.2.7:40312 in 0.3 ms: wrong word"
 
 
 def test_a_line_tells_who_the_peer_is_and_where_it_goes():
-    event = replace(VERDICT, identity="ada", session="chat")
+    event = VERDICT._replace(identity="ada", session="chat")
 
     assert line_for(event) == "accepted 192.0.2.7:40312 in 0.3 ms as ada into chat"
 
@@ -85,7 +86,7 @@ def test_a_line_tells_who_the_peer_is_and_where_it_goes():
     [(0.0, "0.0 ms"), (0.0124, "12.4 ms"), (0.999, "999.0 ms"), (1.0, "1.0 s"), (12.34, "12.3 s")],
 )
 def test_the_duration_is_in_seconds_if_there_are_any(duration, shown):
-    assert line_for(replace(VERDICT, duration=duration)).endswith(f" in {shown}")
+    assert line_for(VERDICT._replace(duration=duration)).endswith(f" in {shown}")
 
 
 @pytest.mark.parametrize(
@@ -97,29 +98,88 @@ def test_the_duration_is_in_seconds_if_there_are_any(duration, shown):
     ],
 )
 def test_every_address_is_shown(address, shown):
-    assert line_for(replace(VERDICT, address=address)) == f"accepted {shown} in 0.3 ms"
+    assert line_for(VERDICT._replace(address=address)) == f"accepted {shown} in 0.3 ms"
 
 
-# The observer.
+# Trouble.
 
 
-def test_there_is_one_line_for_a_connection_and_it_is_written_at_the_verdict():
-    opened = ConnectionOpened(1, CLIENT, SERVER)
-    ended = ConnectionEnded(1, CLIENT, SERVER, Ending("accepted", "session"), None, 9.0)
-
-    assert logged(opened, VERDICT, ended) == [(LogLevel.info, "accepted 192.0.2.7:40312 in 0.3 ms")]
+async def unlock(peer):
+    raise ValueError("no key")
 
 
-def test_a_crash_is_an_error():
-    event = replace(VERDICT, reason="crashed", detail="Knock raised ValueError")
+def broken():
+    """A verdict on a handshake that has broken, as it comes from an exchange."""
+    exchange = Exchange(unlock)
+    return VERDICT._replace(reason="crashed", detail="it broke", error=exchange.outcome)
 
-    assert logged(event) == [
-        (LogLevel.error, "crashed 192.0.2.7:40312 in 0.3 ms: Knock raised ValueError")
-    ]
+
+def test_it_wants_nothing_but_trouble():
+    assert set(wanted_by(TroubleLog(Logger("test")))) == {"crashed", AcceptingPaused}
+
+
+def test_a_crash_is_an_error_and_says_where_it_happened():
+    line_number = unlock.__code__.co_firstlineno + 1
+
+    [(level, line)] = told(broken())
+
+    assert level is LogLevel.error
+    assert line.startswith("crashed 192.0.2.7:40312 in 0.3 ms: it broke (")
+    assert line.endswith(f" > test_logs.py:{line_number} in unlock)")
+    assert line.isprintable()
+
+
+def test_of_a_long_way_to_a_crash_the_end_is_told():
+    def sink(depth):
+        if not depth:
+            raise ValueError
+        sink(depth - 1)
+
+    with pytest.raises(ValueError) as caught:
+        sink(100)
+
+    [(_, line)] = told(VERDICT._replace(reason="crashed", error=caught.value))
+
+    assert line.count(" in sink") == 4
+
+
+def test_a_crash_that_happened_nowhere_is_told_without_a_place():
+    event = VERDICT._replace(reason="crashed", detail="it is no handshake")
+    expected = [(LogLevel.error, "crashed 192.0.2.7:40312 in 0.3 ms: it is no handshake")]
+
+    assert told(event) == told(event._replace(error=ValueError("no"))) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            OSError(EMFILE, "Too many open files"),
+            "too many open files; clients wait meanwhile; "
+            "raise the descriptor limit (ulimit -n, or LimitNOFILE= under systemd)",
+        ),
+        (
+            OSError(ENFILE, "Too many open files in system"),
+            "too many open files in system; clients wait meanwhile; "
+            "raise the descriptor limit of the system (sysctl fs.file-max)",
+        ),
+        (
+            OSError(ENOBUFS, "No buffer space available"),
+            "no buffer space available; clients wait meanwhile; free some memory",
+        ),
+        (OSError("strange"), "strange; clients wait meanwhile; free some memory"),
+    ],
+)
+def test_that_there_is_no_room_is_a_warning_that_says_what_to_do(error, said):
+    expected = f"no room for another connection at 192.0.2.1:8001: {said}"
+
+    assert told(AcceptingPaused(SERVER, error)) == [(LogLevel.warn, expected)]
 
 
 def test_what_looks_like_a_format_is_not_one():
-    assert logged(replace(VERDICT, detail="{log_level} %s"))[0][1].endswith(": {log_level} %s")
+    event = VERDICT._replace(reason="crashed", detail="{log_level} %s")
+
+    assert told(event)[0][1].endswith(": {log_level} %s")
 
 
 # What a peer has sent.
@@ -137,7 +197,7 @@ NASTY = [
 def test_no_field_can_forge_a_line_or_drive_a_terminal(field, text):
     value = Address("unix", path=text) if field == "address" else text
 
-    line = line_for(replace(VERDICT, **{field: value}))
+    line = line_for(VERDICT._replace(**{field: value}))
 
     assert line.isprintable()
     assert len(line.splitlines()) == 1
@@ -160,4 +220,4 @@ def test_every_field_is_cut(field):
     text = "a" * 100_000
     value = Address("unix", path=text) if field == "address" else text
 
-    assert len(line_for(replace(VERDICT, **{field: value}))) < 350
+    assert len(line_for(VERDICT._replace(**{field: value}))) < 350

@@ -434,3 +434,17 @@ def test_an_exchange_is_what_is_played_into():
     assert play(greet, [b"ada\nhi there"]) == Story(
         exchange.outcome, exchange.data_to_send(), exchange.unread()
     )
+
+
+async def upgrades(peer):
+    await peer.receive_line(16)
+    await peer.start_tls()
+    return Accept()
+
+
+def test_a_side_that_waits_for_tls_has_heard_all_it_will():
+    assert play(upgrades, [b"STARTTLS\n"], eof=False) == Story(None, waiting_on="start_tls()")
+    with pytest.raises(ProtocolViolation, match="nothing in the clear before TLS"):
+        converse(upgrades, b"STARTTLS\nRSET\n")
+    with pytest.raises(PeerDisconnected, match="expected the TLS handshake"):
+        converse(upgrades, b"STARTTLS\n")

@@ -9,6 +9,7 @@ from sockproto import (
     PeerDisconnected,
     PeerFacts,
     Reject,
+    TlsFacts,
 )
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.testing import Rehearsal, rehearse
@@ -220,3 +221,51 @@ def test_a_lookup_that_never_fires_is_pointed_out():
 
     assert "waiting on Deferred at test_rehearsal.py:" in str(caught.value)
     assert "  client: <Exchange of nods: Accept(" in str(caught.value)
+
+
+async def upgrades(peer):
+    peer.send(b"go ahead\n")
+    await peer.receive_line(16)
+    established = await peer.start_tls()
+    return Accept(b"secret\n", result=(established, peer.tls, peer.address))
+
+
+async def upgrades_and_reads(peer):
+    peer.send(b"go ahead\n")
+    await peer.receive_line(16)
+    established = await peer.start_tls()
+    return Accept(result=(established, await peer.receive_line(16)))
+
+
+def test_both_sides_are_upgraded_in_name():
+    here = Address("inet", "192.0.2.1", 1)
+
+    rehearsal = rehearse(
+        Between(upgrades, upgrades_and_reads), server_facts=PeerFacts(address=here)
+    )
+
+    assert rehearsal == Rehearsal(
+        server=Accept(b"secret\n", result=(TlsFacts(), TlsFacts(), here)),
+        client=Accept(result=(TlsFacts(), b"secret")),
+        server_sent=b"go ahead\nsecret\n",
+        client_sent=b"go ahead\n",
+    )
+
+
+def test_a_side_that_talks_on_in_the_clear_is_found_out():
+    async def babbles(peer):
+        peer.send(b"go ahead\nRSET\n")
+        return Accept(result=await peer.receive_line(16))
+
+    rehearsal = rehearse(Between(upgrades, babbles))
+
+    assert str(rehearsal.server) == "expected nothing in the clear before TLS, got b'RSET\\n'"
+
+
+def test_a_side_that_leaves_instead_of_an_upgrade_is_found_out():
+    async def leaves(peer):
+        return Accept(b"go ahead\n")
+
+    rehearsal = rehearse(Between(upgrades, leaves))
+
+    assert str(rehearsal.server) == ("peer disconnected after 9 bytes, expected the TLS handshake")

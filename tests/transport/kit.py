@@ -54,17 +54,18 @@ class Connection:
         self.protocol.makeConnection(self.transport)
 
     def send(self, data):
-        self.protocol.dataReceived(data)
+        self.transport.protocol.dataReceived(data)
 
     def send_eof(self):
         """What ``tcp.Connection.readConnectionLost`` does."""
-        if IHalfCloseableProtocol.providedBy(self.protocol):
-            self.protocol.readConnectionLost()
+        protocol = self.transport.protocol
+        if IHalfCloseableProtocol.providedBy(protocol):
+            protocol.readConnectionLost()
         else:
             self.lose()
 
     def lose(self, why=None):
-        self.protocol.connectionLost(Failure(why or ConnectionDone()))
+        self.transport.protocol.connectionLost(Failure(why or ConnectionDone()))
 
     def finish(self):
         """Do what the reactor does with a transport that was told to go."""
@@ -187,12 +188,20 @@ class Tickets:
 
     def __init__(self, refusal=None):
         self.refusal = refusal
+        self.patience = 1.0
+        self.waived = None
         self.asked = []
+        self.facts = []
+        self.verdicts = []
         self.released = 0
 
-    def admit(self, address):
+    def admit(self, address, **facts):
         self.asked.append(address)
+        self.facts.append(facts)
         return self.refusal or self
+
+    def settled(self, reason, *, silent=False):
+        self.verdicts.append((reason, silent))
 
     def release(self):
         self.released += 1
@@ -263,64 +272,19 @@ def certificate(name="localhost"):
     return builder.sign(key, hashes.SHA256()), key
 
 
-class TlsPair:
+class Pair:
     """
-    Two ends of a TLS connection in memory, each over a transport of its own.
+    Two ends of a connection in memory, each over a transport of its own.
 
     Args:
-        server, client: Factories of the protocols above TLS.
+        server, client: Factories of their protocols.
         clock: Whose time TLS flushes its writes by.
-        names: The names in their certificates; a client without one shows none.
-        ask: Whether the server asks for a certificate that the client need not have.
-        trusted: Whether the client trusts the server's certificate.
-        alpn: What both offer.
     """
 
-    def __init__(
-        self,
-        server,
-        client,
-        clock,
-        *,
-        names=("localhost", None),
-        ask=False,
-        trusted=True,
-        alpn=None,
-    ):
-        from OpenSSL import crypto
-        from twisted.internet.ssl import (
-            Certificate,
-            CertificateOptions,
-            optionsForClientTLS,
-            trustRootFromCertificates,
-        )
-        from twisted.protocols.tls import TLSMemoryBIOFactory
-
-        def shown(name):
-            found, key = certificate(name)
-            return {"certificate": found, "privateKey": key}
-
-        def root(name):
-            return crypto.X509.from_cryptography(certificate(name)[0])
-
-        hers, his = names
-        asked = {}
-        if his is not None:
-            asked["trustRoot"] = trustRootFromCertificates([Certificate(root(his))])
-        elif ask:
-            asked = {"verify": True, "requireCertificate": False, "caCerts": [root(hers)]}
-        serving = CertificateOptions(acceptableProtocols=alpn, **shown(hers), **asked)
-        connecting = optionsForClientTLS(
-            "localhost",
-            trustRoot=trustRootFromCertificates(
-                [Certificate(root(hers if trusted else "mallory"))]
-            ),
-            acceptableProtocols=alpn,
-            extraCertificateOptions={} if his is None else shown(his),
-        )
+    def __init__(self, server, client, clock):
         self.clock = clock
-        self.server = Connection(TLSMemoryBIOFactory(serving, False, server, clock))
-        self.client = Connection(TLSMemoryBIOFactory(connecting, True, client, clock))
+        self.server = Connection(server)
+        self.client = Connection(client)
         self.ends = (self.server, self.client)
 
     def pump(self, cut=None):
@@ -336,6 +300,68 @@ class TlsPair:
                 for at in range(0, len(data), step):
                     moved = True
                     there.send(data[at : at + step])
+
+
+def tls_creators(*, names=("localhost", None), ask=False, trusted=True, alpn=None):
+    """
+    What makes the connections of a server and of its client.
+
+    Args:
+        names: The names in their certificates; a client without one shows none.
+        ask: Whether the server asks for a certificate that the client need not have.
+        trusted: Whether the client trusts the server's certificate.
+        alpn: What both offer.
+    """
+    from OpenSSL import crypto
+    from twisted.internet.ssl import (
+        Certificate,
+        CertificateOptions,
+        optionsForClientTLS,
+        trustRootFromCertificates,
+    )
+
+    def shown(name):
+        found, key = certificate(name)
+        return {"certificate": found, "privateKey": key}
+
+    def root(name):
+        return crypto.X509.from_cryptography(certificate(name)[0])
+
+    hers, his = names
+    asked = {}
+    if his is not None:
+        asked["trustRoot"] = trustRootFromCertificates([Certificate(root(his))])
+    elif ask:
+        asked = {"verify": True, "requireCertificate": False, "caCerts": [root(hers)]}
+    serving = CertificateOptions(acceptableProtocols=alpn, **shown(hers), **asked)
+    connecting = optionsForClientTLS(
+        "localhost",
+        trustRoot=trustRootFromCertificates([Certificate(root(hers if trusted else "mallory"))]),
+        acceptableProtocols=alpn,
+        extraCertificateOptions={} if his is None else shown(his),
+    )
+    return serving, connecting
+
+
+class TlsPair(Pair):
+    """
+    Two ends of a TLS connection in memory, each over a transport of its own.
+
+    Args:
+        server, client: Factories of the protocols above TLS.
+        clock: Whose time TLS flushes its writes by.
+        options: As of :func:`tls_creators`.
+    """
+
+    def __init__(self, server, client, clock, **options):
+        from twisted.protocols.tls import TLSMemoryBIOFactory
+
+        serving, connecting = tls_creators(**options)
+        super().__init__(
+            TLSMemoryBIOFactory(serving, False, server, clock),
+            TLSMemoryBIOFactory(connecting, True, client, clock),
+            clock,
+        )
 
     @property
     def inner(self):

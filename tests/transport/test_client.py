@@ -11,6 +11,7 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionLost, Con
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
+from twisted.protocols.policies import WrappingFactory
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -33,6 +34,7 @@ from sockproto.transport.client import ClientProtocol
 
 from .kit import (
     Connection,
+    HalfClosing,
     Recorder,
     Server,
     Sessions,
@@ -41,6 +43,7 @@ from .kit import (
     TlsPair,
     Word,
     runs,
+    tls_creators,
 )
 
 
@@ -118,6 +121,64 @@ def test_it_fires_with_the_session_and_only_after_accept():
     assert sessions.built[0].told == [Accept(), "made", b"hello"]
 
 
+def test_a_session_hears_the_end_of_the_stream_through_an_endpoint():
+    client, sessions = Client(), Sessions(HalfClosing)
+    client.connect(sessions)
+    connection = client.accept()
+    connection.send(b"OK\nhello")
+
+    connection.send_eof()
+
+    assert sessions.built[0].told == [Accept(), "made", b"hello", "eof"]
+    assert connection.goodbye == "open"
+
+
+def test_nothing_of_an_endpoint_stays_in_the_data_path():
+    client, sessions = Client(), Sessions()
+    client.connect(sessions)
+    connection = client.accept()
+    connection.send(b"OK\n")
+
+    protocol = connection.transport.protocol
+
+    assert isinstance(protocol, ClientProtocol)
+    assert protocol.dataReceived == sessions.built[0].dataReceived
+    connection.lose()
+    assert sessions.built[0].told[2:] == ["ConnectionDone"]
+
+
+def test_what_somebody_else_has_put_in_between_stays_there():
+    wrapping = WrappingFactory(ClientFactory(Word(), Sessions(), clock=Clock()))
+    connection = Connection(wrapping)
+
+    assert connection.transport.protocol is connection.protocol
+
+
+class Upgrades:
+    """Ask for TLS at once."""
+
+    async def connect(self, peer):
+        await peer.start_tls()
+        return Accept()
+
+
+@pytest.mark.parametrize("way", ["endpoint", "connect()", "factory"])
+def test_a_client_is_told_how_tls_is_spoken(way):
+    _, creator = tls_creators()
+    if way == "factory":
+        connection = Connection(ClientFactory(Upgrades(), clock=Clock(), tls=creator))
+    else:
+        client = Client(Upgrades(), tls=creator)
+        if way == "endpoint":
+            client.connect()
+        else:
+            connect(client, Upgrades(), tls=creator)
+        connection = client.accept()
+
+    # The first byte of a handshake record (RFC 8446 section 5.1).
+    assert connection.received[:1] == b"\x16"
+
+
 def test_it_fails_with_the_reason_when_the_peer_says_no():
     client, sessions = Client(), Sessions()
     client.connect(sessions)
@@ -127,6 +188,7 @@ def test_it_fails_with_the_reason_when_the_peer_says_no():
     assert connection.goodbye == "half-closed"
     assert client.outcomes == []
     connection.send_eof()
+    connection.finish()
 
     assert isinstance(client.failure, Rejected)
     assert str(client.failure) == "peer rejected the handshake: wrong word"
@@ -355,6 +417,7 @@ def test_a_client_service_backs_off_from_a_server_that_rejects_it():
         connection = client.accept()
         connection.send(b"NO\n")
         connection.send_eof()
+        connection.finish()
         assert len(client.reactor.tcpClients) == attempt
         client.reactor.advance(attempt)
 
@@ -425,6 +488,7 @@ def test_the_lesson_has_its_client():
     connection.send(b"welcome to ")
     connection.send(b"server!")
     connection.send_eof()
+    connection.finish()
 
     assert client.outcomes == [Accept(result=b"welcome to server!")]
 
@@ -436,6 +500,7 @@ def test_the_lesson_says_no_in_the_servers_words():
 
     connection.send(b"please go out!")
     connection.send_eof()
+    connection.finish()
 
     assert str(client.failure) == "peer rejected the handshake: please go out!"
 
@@ -600,6 +665,7 @@ def test_shutting_down_ends_a_clients_handshake():
 
     gone = []
     factory.shut_down().addCallback(gone.append)
+    assert connection.goodbye == "closed"
     connection.finish()
 
     assert (factory.failed, gone) == (["we are shutting down"], [None])
@@ -682,6 +748,7 @@ def test_a_handshake_may_reject_a_server_before_it_has_said_anything():
     client.connect()
     connection = client.accept()
     connection.send_eof()
+    connection.finish()
 
     assert str(client.failure) == "peer rejected the handshake: not that server"
     assert client.endings == [("rejected", "closing")]

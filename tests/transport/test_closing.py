@@ -1,6 +1,6 @@
 import pytest
 
-from sockproto.transport.closing import Closing
+from sockproto.transport.closing import say_goodbye
 
 
 class Door:
@@ -28,36 +28,18 @@ def door():
 
 
 def test_whoever_has_finished_is_replied_to_and_closed_at_once(door):
-    Closing(door, b"bye", linger=False)
+    say_goodbye(door, b"bye", linger=False)
 
     assert door.told == [b"bye", "close"]
 
 
 def test_whoever_may_still_talk_is_replied_to_and_half_closed(door):
-    Closing(door, b"bye", linger=True)
+    say_goodbye(door, b"bye", linger=True)
 
     assert door.told == [b"bye", "half-close"]
 
 
 def test_an_empty_reply_is_not_written(door):
-    Closing(door, b"", linger=True)
+    say_goodbye(door, b"", linger=True)
 
     assert door.told == ["half-close"]
-
-
-def test_the_end_of_the_peer_closes(door):
-    Closing(door, b"bye", linger=True).eof_received()
-
-    assert door.told == [b"bye", "half-close", "close"]
-
-
-def test_the_bound_aborts(door):
-    Closing(door, b"bye", linger=True).deadline_passed()
-
-    assert door.told == [b"bye", "half-close", "abort"]
-
-
-def test_the_bound_aborts_a_close_that_does_not_finish_either(door):
-    Closing(door, b"bye", linger=False).deadline_passed()
-
-    assert door.told == [b"bye", "close", "abort"]

@@ -16,9 +16,6 @@ class Alarm:
         self.bucket = NOT_FILED
         self.rang = []
 
-    def next_deadline(self):
-        return self.due
-
     def deadline_passed(self):
         self.rang.append(self.clock.seconds())
         self.act()

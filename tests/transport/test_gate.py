@@ -21,10 +21,12 @@ from sockproto import (
     Rejected,
     Shutdown,
 )
+from sockproto.admission.networks import Networks
 from sockproto.core.facts import Address, PeerFacts, TlsFacts
 from sockproto.events import ConnectionEnded, ConnectionOpened, Ending, HandshakeEnded
 from sockproto.limits import Limits
 from sockproto.transport.gate import Gate
+from sockproto.transport.proxy import ProxyPolicy
 from sockproto.transport.terms import Terms
 
 from .kit import LOCAL, PEER, Asks, Sessions, Tickets, Word, runs
@@ -33,7 +35,7 @@ FACTS = PeerFacts(PEER, LOCAL)
 
 
 class Wire:
-    """Notes what the gate tells it. ``on_write`` may answer back while it is written to."""
+    """Notes what the gate tells it. ``on_write`` and ``on_tls`` may answer back meanwhile."""
 
     def __init__(self):
         self.told = []
@@ -41,6 +43,7 @@ class Wire:
         self.handed = None
         self.lease = None
         self.on_write = None
+        self.on_tls = None
 
     def write(self, data):
         self.told.append(data)
@@ -58,6 +61,11 @@ class Wire:
 
     def leave(self):
         self.told.append("leave")
+
+    def start_tls(self, early):
+        self.told.append(("start TLS", early))
+        if self.on_tls is not None:
+            self.on_tls()
 
     def pause_reading(self):
         self.told.append("pause")
@@ -93,6 +101,9 @@ class Passage:
         serving=True,
         opened=True,
         tls=False,
+        creator=None,
+        proxy=None,
+        observers=(),
         **limits,
     ):
         self.clock = Clock()
@@ -105,8 +116,10 @@ class Passage:
             serving=serving,
             limits=Limits(**limits),
             admission=admission,
-            observers=[self.events.append],
+            observers=[] if observers is None else [self.events.append, *observers],
             clock=self.clock,
+            tls=creator,
+            proxy=proxy,
         )
         self.wire = Wire()
         self.gate = Gate(self.terms, self.wire, FACTS)
@@ -200,10 +213,9 @@ def test_over_tls_the_handshake_begins_when_tls_is_there_and_knows_more():
 
     passage = Passage(runs(looks), tls=True)
     passage.gate.data_received(b"ignored")
-    passage.gate.eof_received()
     assert (passage.gate.phase, seen) == ("tls", [])
 
-    passage.gate.tls_established(PeerFacts(PEER, LOCAL, TlsFacts("chat")))
+    passage.gate.tls_established(TlsFacts("chat"))
     passage.gate.data_received(b"!")
 
     assert seen == [TlsFacts("chat")]
@@ -212,20 +224,376 @@ def test_over_tls_the_handshake_begins_when_tls_is_there_and_knows_more():
 
 def test_tls_is_established_once():
     passage = Passage(tls=True)
-    passage.gate.tls_established(FACTS)
+    passage.gate.tls_established(TlsFacts())
     passage.gate.data_received(b"ye")
 
-    passage.gate.tls_established(PeerFacts(Address("memory")))
+    passage.gate.tls_established(TlsFacts("late"))
     passage.gate.data_received(b"s\n")
 
     assert passage.told == [b"OK\n", "close"]
+    assert passage.gate.facts.tls == TlsFacts()
+
+
+def test_nothing_is_told_where_nobody_listens():
+    passage = Passage(observers=None)
+
+    passage.gate.data_received(b"no\n")
+    passage.lose()
+
+    assert (passage.told, passage.events) == ([b"NO\n", "half-close"], [])
+    assert passage.left_behind == []
+
+
+def test_a_gate_may_move_to_another_wire():
+    passage = Passage()
+    before, passage.wire = passage.wire, Wire()
+
+    passage.gate.move_to(passage.wire)
+    passage.gate.data_received(b"yes\n")
+
+    assert (before.told, passage.told) == ([], [b"OK\n", "close"])
+
+
+# TLS in the middle of the handshake
+
+
+async def upgrades(peer):
+    """Say so, upgrade, and go on as ``Word`` does."""
+    if await peer.receive_line(64) != b"STARTTLS":
+        return Reject(b"NO\n")
+    peer.send(b"220\n")
+    await peer.start_tls()
+    return await Word().serve(peer)
+
+
+def upgrading(**terms):
+    """A passage that has come as far as TLS."""
+    passage = Passage(runs(upgrades), creator=object(), **terms)
+    passage.gate.data_received(b"STARTTLS\n")
+    assert passage.told == [b"220\n", ("start TLS", b"")]
+    assert passage.gate.phase == "tls"
+    return passage
+
+
+def test_a_handshake_goes_on_when_tls_is_there_and_knows_more():
+    passage = upgrading()
+
+    passage.gate.tls_established(TlsFacts("chat"))
+    assert passage.gate.phase == "handshake"
+    assert passage.gate.facts == PeerFacts(PEER, LOCAL, TlsFacts("chat"))
+    passage.gate.data_received(b"yes\n")
+    passage.lose()
+
+    assert passage.told[2:] == [b"OK\n", "close"]
+    assert passage.verdicts == [("accepted", "handshake", "")]
+    assert passage.left_behind == []
+
+
+def test_a_handshake_may_be_over_as_soon_as_tls_is_there():
+    async def rejects(peer):
+        await peer.start_tls()
+        return Reject(b"NO\n")
+
+    passage = Passage(runs(rejects), creator=object())
+    passage.gate.tls_established(TlsFacts())
+    passage.lose()
+
+    assert passage.told == [("start TLS", b""), b"NO\n", "half-close"]
+    assert passage.left_behind == []
+
+
+def test_tls_may_be_there_at_once():
+    passage = Passage(runs(upgrades), opened=False, creator=object())
+    passage.wire.on_tls = lambda: passage.gate.tls_established(TlsFacts())
+    passage.gate.open()
+
+    passage.gate.data_received(b"STARTTLS\n")
+    passage.gate.data_received(b"yes\n")
+
+    assert passage.told == [b"220\n", ("start TLS", b""), b"OK\n", "close"]
+
+
+def test_what_is_unread_when_tls_is_asked_for_ends_the_connection():
+    passage = Passage(runs(upgrades), creator=object())
+
+    passage.gate.data_received(b"STARTTLS\nRSET\n")
+    passage.lose()
+
+    words = "expected nothing in the clear before TLS, got b'RSET\\n'"
+    assert passage.told == ["leave"]
+    assert passage.verdicts == [("violation", "handshake", words)]
+    assert passage.left_behind == []
+
+
+def test_what_comes_between_the_question_and_the_upgrade_ends_the_connection():
+    passage = Passage(runs(upgrades), opened=False, creator=object())
+    passage.wire.on_write = lambda _: passage.gate.data_received(b"RSET\n")
+    passage.gate.open()
+
+    passage.gate.data_received(b"STARTTLS\n")
+    passage.lose()
+
+    words = "expected nothing in the clear before TLS, got b'RSET\\n'"
+    assert passage.told == [b"220\n", "leave"]
+    assert passage.verdicts == [("violation", "handshake", words)]
+    assert passage.left_behind == []
+
+
+def test_what_the_wire_still_finds_in_the_clear_ends_the_connection():
+    passage = upgrading()
+
+    passage.gate.data_received(b"RSET\n")
+    passage.lose()
+
+    words = "expected nothing in the clear before TLS, got b'RSET\\n'"
+    assert passage.verdicts == [("violation", "tls", words)]
+    assert passage.left_behind == []
+
+
+@pytest.mark.parametrize("serving", [False, True])
+def test_to_ask_for_tls_where_nothing_says_how_is_the_plug_ins_fault(serving):
+    async def asks(peer):
+        await peer.start_tls()
+
+    passage = Passage(runs(asks), serving=serving)
+    passage.lose()
+
+    [(reason, phase, detail)] = passage.verdicts
+    assert (reason, phase) == ("crashed", "handshake")
+    assert detail.endswith(
+        "asks called start_tls(), but nothing says how: give tls=… beside the handshake"
+    )
+    assert isinstance(passage.wire.verdicts[0][0], HandshakeFailed)
+    assert passage.told == ["leave"]
+
+
+def test_a_peer_that_never_speaks_tls_ends_with_the_handshake_clock():
+    passage = upgrading(idle_timeout=2, handshake_timeout=10)
+
+    passage.clock.advance(9.9)
+    assert passage.verdicts == []
+    passage.clock.advance(1.3)
+    passage.lose()
+
+    words = "not finished after 10 s in the TLS handshake, the limit set by handshake_timeout"
+    assert passage.verdicts == [("timeout", "tls", words)]
+    assert passage.told[2:] == ["leave"]
+    assert passage.left_behind == []
+
+
+def test_the_idle_clock_starts_anew_when_tls_is_there():
+    passage = upgrading(idle_timeout=2, handshake_timeout=10)
+    passage.clock.advance(5)
+    passage.gate.tls_established(TlsFacts())
+
+    passage.clock.advance(1.9)
+    assert passage.verdicts == []
+    passage.clock.advance(0.3)
+
+    assert [each[0] for each in passage.verdicts] == ["timeout"]
+
+
+@pytest.mark.parametrize("why", [ConnectionDone(), ConnectionLost()])
+def test_a_peer_that_leaves_instead_of_speaking_tls_is_lost(why):
+    passage = upgrading()
+
+    passage.lose(why)
+
+    words = "peer disconnected after 9 bytes, expected the TLS handshake"
+    assert passage.verdicts == [("lost", "tls", words)]
+    assert passage.endings == [("lost", "tls")]
+    assert isinstance(passage.wire.verdicts[0][0], PeerDisconnected)
+    assert passage.left_behind == []
+
+
+def test_a_peer_that_finishes_instead_of_speaking_tls_is_lost():
+    passage = upgrading()
+
+    passage.gate.eof_received()
+    passage.lose()
+
+    words = "peer disconnected after 9 bytes, expected the TLS handshake"
+    assert passage.verdicts == [("lost", "tls", words)]
+    assert passage.told[2:] == ["leave"]
+
+
+def test_a_peer_that_speaks_something_else_instead_of_tls_is_in_violation():
+    from OpenSSL import SSL
+
+    passage = upgrading()
+
+    passage.lose(SSL.Error([("SSL routines", "", "wrong version number")]))
+
+    [(reason, phase, detail)] = passage.verdicts
+    assert (reason, phase) == ("violation", "tls")
+    assert "wrong version number" in detail
+    assert passage.left_behind == []
+
+
+def test_shutting_down_ends_an_upgrade():
+    passage = upgrading()
+
+    passage.gate.shut_down()
+    passage.gate.tls_established(TlsFacts())
+    passage.lose()
+
+    assert passage.told[2:] == ["leave"]
+    assert passage.verdicts == [("shutdown", "tls", "we are shutting down")]
+    assert passage.left_behind == []
+
+
+# Behind a proxy
+
+PROXIES = ProxyPolicy("auto", Networks.parse("192.168.0.0/16"))
+CLIENT = PeerFacts(Address("inet", "192.0.2.7", 4242), Address("inet", "198.51.100.1", 443))
+HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 4242 443\r\n"
+
+
+@pytest.mark.parametrize("at", range(len(HEADER) + 1))
+def test_a_handshake_sees_whom_the_proxy_speaks_for(at):
+    seen = []
+
+    async def looks(peer):
+        seen.append((peer.address, peer.local))
+        return await Word().serve(peer)
+
+    passage = Passage(runs(looks), proxy=PROXIES)
+    data = HEADER + b"yes\n"
+    assert passage.gate.phase == "proxy"
+    passage.gate.data_received(data[:at])
+    passage.gate.data_received(data[at:])
+    passage.lose()
+
+    assert seen == [(CLIENT.address, CLIENT.local)]
+    assert passage.told == [b"OK\n", "close"]
+    assert [(each.address, each.local) for each in passage.events[1:]] == seen * 2
+    assert passage.left_behind == []
+
+
+def test_admission_asks_for_whom_the_proxy_speaks():
+    tickets = Tickets()
+    passage = Passage(proxy=PROXIES, admission=tickets)
+    assert tickets.asked == []
+
+    passage.gate.data_received(HEADER)
+    passage.lose()
+
+    assert tickets.asked == [CLIENT.address]
+    assert tickets.released == 1
+
+
+def test_a_client_that_is_not_admitted_says_nothing_more():
+    passage = Passage(proxy=PROXIES, admission=Tickets("too many"))
+
+    passage.gate.data_received(HEADER + b"yes\n")
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert passage.endings == [("refused", "admission")]
+
+
+def test_a_connection_of_the_proxys_own_has_its_address():
+    passage = Passage(proxy=PROXIES)
+
+    passage.gate.data_received(b"PROXY UNKNOWN\r\nyes\n")
+
     assert passage.gate.facts == FACTS
+    assert passage.told == [b"OK\n", "close"]
+
+
+def test_a_stranger_is_no_proxy():
+    passage = Passage(proxy=ProxyPolicy("auto", Networks.parse("203.0.113.0/24")))
+    passage.gate.data_received(HEADER)
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert passage.verdicts == [("refused", "proxy", "it is no proxy that we believe")]
+    assert passage.endings == [("refused", "proxy")]
+    assert passage.left_behind == []
+
+
+def test_a_bad_header_is_answered_without_a_byte():
+    passage = Passage(proxy=PROXIES)
+
+    passage.gate.data_received(b"GET / HTTP/1.1\r\n")
+    passage.gate.data_received(HEADER)
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert passage.endings == [("violation", "proxy")]
+    assert passage.left_behind == []
+
+
+def test_a_header_is_bounded_by_the_handshake_clock():
+    passage = Passage(proxy=PROXIES, idle_timeout=2, handshake_timeout=10)
+    passage.gate.data_received(HEADER[:5])
+
+    passage.clock.advance(9.9)
+    assert passage.verdicts == []
+    passage.clock.advance(1.3)
+    passage.lose()
+
+    [(reason, phase, detail)] = passage.verdicts
+    assert (reason, phase) == ("timeout", "proxy")
+    assert detail.endswith("the limit set by handshake_timeout")
+    assert "PROXY" in detail
+    assert passage.left_behind == []
+
+
+@pytest.mark.parametrize(("data", "reason"), [(b"", "probe"), (HEADER[:9], "lost")])
+@pytest.mark.parametrize("finishes", [False, True])
+def test_a_proxy_that_leaves_before_its_header_is_whole_has_said_something_or_not(
+    data, reason, finishes
+):
+    passage = Passage(proxy=PROXIES)
+    if data:
+        passage.gate.data_received(data)
+
+    if finishes:
+        passage.gate.eof_received()
+    passage.lose()
+
+    assert passage.endings == [(reason, "proxy")]
+    assert passage.told == ["leave"] * finishes
+    assert passage.left_behind == []
+
+
+def test_shutting_down_ends_a_header():
+    passage = Passage(proxy=PROXIES)
+
+    passage.gate.shut_down()
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert passage.endings == [("shutdown", "proxy")]
+
+
+def test_an_observer_that_shuts_us_down_ends_a_header():
+    passage = Passage(opened=False, proxy=PROXIES, observers=[lambda _: passage.gate.shut_down()])
+    passage.gate.open()
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert passage.endings == [("shutdown", "proxy")]
+
+
+@pytest.mark.parametrize("early", [b"", b"\x16\x03\x01"])
+def test_tls_comes_behind_the_header(early):
+    passage = Passage(proxy=PROXIES, tls=True)
+
+    passage.gate.data_received(HEADER + early)
+    assert passage.gate.phase == "tls"
+    passage.gate.tls_established(TlsFacts("chat"))
+    passage.gate.data_received(b"yes\n")
+
+    assert passage.gate.facts == PeerFacts(CLIENT.address, CLIENT.local, TlsFacts("chat"))
+    assert passage.told == [*([("start TLS", early)] if early else []), b"OK\n", "close"]
 
 
 def test_a_plain_connection_is_not_begun_again_by_tls():
     passage = Passage()
 
-    passage.gate.tls_established(PeerFacts(Address("memory")))
+    passage.gate.tls_established(TlsFacts("late"))
 
     assert passage.gate.facts == FACTS
 
@@ -240,6 +608,50 @@ def test_admission_is_asked_before_anything_else_happens():
     assert tickets.asked == [PEER]
     passage.lose()
     assert tickets.released == 1
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_admission_hears_who_the_peer_is_and_whether_tls_comes_first(tls):
+    tickets = Tickets()
+    passage = Passage(admission=tickets, opened=False)
+    passage.gate.facts = PeerFacts(PEER, LOCAL, uid=1000)
+
+    passage.gate.open(tls)
+
+    assert tickets.facts == [{"uid": 1000, "tls": tls}]
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (b"yes\n", ("accepted", False)),
+        (b"no\n", ("rejected", False)),
+        (b"y", ("timeout", False)),
+        (b"", ("timeout", True)),
+    ],
+)
+def test_admission_hears_the_verdict_once_and_whether_the_peer_was_silent(said, verdict):
+    tickets = Tickets()
+    passage = Passage(admission=tickets)
+
+    passage.gate.data_received(said)
+    passage.clock.advance(20)
+    passage.lose()
+
+    assert tickets.verdicts == [verdict]
+    assert tickets.released == 1
+
+
+def test_under_pressure_there_is_less_time():
+    tickets = Tickets()
+    tickets.patience = 0.2
+    passage = Passage(admission=tickets, idle_timeout=inf, handshake_timeout=10)
+
+    passage.clock.advance(1.9)
+    assert passage.verdicts == []
+    passage.clock.advance(0.4)
+
+    assert [each[0] for each in passage.verdicts] == ["timeout"]
 
 
 def test_a_peer_that_is_refused_is_gone_without_a_byte_and_without_a_handshake():
@@ -289,7 +701,7 @@ class Oops(BaseException):
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit, Oops])
 def test_an_admission_that_breaks_lets_nobody_in(error):
     class Broken:
-        def admit(self, address):
+        def admit(self, address, **facts):
             raise error("oops")
 
     passage = Passage(admission=Broken())
@@ -306,7 +718,7 @@ def test_an_admission_that_breaks_lets_nobody_in(error):
 @pytest.mark.parametrize("tls", [False, True])
 def test_an_admission_that_shuts_us_down_lets_nobody_in(tls):
     class Closes:
-        def admit(self, address):
+        def admit(self, address, **facts):
             passage.terms.shut_down()
             return Tickets()
 
@@ -434,7 +846,7 @@ def test_whatever_follows_the_verdict_changes_nothing():
     passage.gate.data_received(b"yes\n")
     passage.gate.write_stalled()
     passage.gate.shut_down()
-    passage.gate.tls_established(FACTS)
+    passage.gate.tls_established(TlsFacts())
     passage.lose()
 
     assert passage.told == [b"NO\n", "half-close"]
@@ -464,7 +876,7 @@ def test_an_accept_with_a_session_replies_and_hands_over_what_is_left():
     assert passage.told == [b"OK\n", "hand over"]
     assert passage.wire.handed == (accept, b"hello", False)
     assert passage.wire.verdicts == [(accept, sessions.built[0])]
-    assert passage.terms.live == {passage.wire.lease}
+    assert set(passage.terms.live) == {passage.wire.lease}
     assert passage.clock.getDelayedCalls() == []
 
 
@@ -638,7 +1050,7 @@ def test_a_peer_that_drips_is_timed_out_by_the_handshake_clock():
 
 @pytest.mark.parametrize(("chance", "due"), [(0.0, 10.0), (0.5, 10.5), (0.999, 10.999)])
 def test_the_handshake_clock_has_its_time_and_up_to_a_tenth_more(monkeypatch, chance, due):
-    monkeypatch.setattr("sockproto.transport.terms.random", lambda: chance)
+    monkeypatch.setattr("sockproto.transport.gate.random", lambda: chance)
     passage = Passage(idle_timeout=inf, handshake_timeout=10)
 
     passage.clock.advance(due - 0.01)
@@ -718,7 +1130,7 @@ def test_tls_is_bounded_by_the_handshake_clock():
 def test_the_handshake_clock_does_not_start_anew_with_tls():
     passage = Passage(tls=True, idle_timeout=inf, handshake_timeout=10)
     passage.clock.advance(9)
-    passage.gate.tls_established(FACTS)
+    passage.gate.tls_established(TlsFacts())
 
     passage.clock.advance(2.1)
 
@@ -729,7 +1141,7 @@ def test_tls_that_comes_too_late_begins_nothing():
     passage = Passage(tls=True)
     passage.clock.advance(12)
 
-    passage.gate.tls_established(FACTS)
+    passage.gate.tls_established(TlsFacts())
     passage.gate.shut_down()
 
     assert passage.told == ["leave"]
@@ -1226,6 +1638,59 @@ def test_shutting_down_ends_tls():
     assert passage.endings == [("shutdown", "tls")]
 
 
+async def greets(peer):
+    peer.send(b"word? ")
+    return await Word().serve(peer)
+
+
+def test_shutting_down_does_not_reset_a_peer_that_may_be_about_to_answer():
+    passage = Passage(runs(greets))
+
+    passage.gate.shut_down()
+    passage.gate.data_received(b"yes\n")
+    passage.gate.shut_down()
+    passage.gate.eof_received()
+    passage.lose()
+
+    assert passage.told == [b"word? ", "half-close", "close"]
+    assert passage.verdicts == [("shutdown", "handshake", "we are shutting down")]
+    assert passage.endings == [("shutdown", "handshake")]
+    assert passage.left_behind == []
+
+
+def test_a_peer_that_does_not_read_when_we_are_shutting_down_is_aborted_by_the_bound():
+    passage = Passage(runs(greets), close_timeout=3)
+
+    passage.gate.shut_down()
+    passage.clock.advance(2.9)
+    assert passage.told == [b"word? ", "half-close", "close"]
+    passage.clock.advance(0.2)
+    passage.lose()
+
+    assert passage.told[3:] == ["abort"]
+    assert passage.left_behind == []
+
+
+def test_shutting_down_says_goodbye_over_tls():
+    passage = Passage(tls=True)
+    passage.gate.tls_established(TlsFacts())
+
+    passage.gate.shut_down()
+
+    assert passage.told == ["half-close", "close"]
+
+
+@pytest.mark.parametrize("when", ["half-close", "close"])
+def test_a_peer_that_is_gone_as_soon_as_we_part_leaves_nothing_behind(when):
+    passage = Passage(runs(greets))
+    setattr(passage.wire, when.replace("-", "_"), lambda: passage.lose())
+
+    passage.gate.shut_down()
+
+    assert passage.endings == [("shutdown", "handshake")]
+    assert passage.left_behind == []
+
+
 def test_shutting_down_leaves_a_goodbye_its_time():
     passage = Passage()
     passage.gate.data_received(b"no\n")
@@ -1298,8 +1763,7 @@ def test_an_observer_may_shut_us_down(kind, line):
             passage.terms.shut_down().addCallback(gone.append)
 
     gone = []
-    passage = Passage(session=Sessions(), opened=False)
-    passage.terms.observers.append(closes)
+    passage = Passage(session=Sessions(), opened=False, observers=[closes])
     passage.gate.open()
     passage.gate.data_received(line)
     if passage.wire.lease is not None:
@@ -1497,6 +1961,21 @@ def test_a_handshake_that_is_interrupted_ends_when_its_wire_does():
     assert passage.left_behind == []
 
 
+def test_a_handshake_that_is_interrupted_at_its_first_step_ends_at_once():
+    async def interrupted(peer):
+        raise KeyboardInterrupt
+
+    passage = Passage(runs(interrupted), opened=False)
+    with pytest.raises(KeyboardInterrupt):
+        passage.gate.open()
+    passage.lose()
+
+    assert passage.told == ["leave"]
+    assert [each[0] for each in passage.verdicts] == ["crashed"]
+    assert passage.endings == [("crashed", "handshake")]
+    assert passage.left_behind == []
+
+
 # Bytes from the wire while the gate writes to it
 
 
@@ -1654,8 +2133,8 @@ def test_whatever_happens_a_connection_ends_once(steps, session, admission, tls,
         None if session == "none" else sessions,
         admission=None if admission == "none" else tickets,
         opened=False,
+        observers=[observe],
     )
-    passage.terms.observers.append(observe)
     passage.wire.build_session = build
     passage.wire.on_write = answer
     passage.gate.open(tls=tls)
@@ -1678,7 +2157,7 @@ def test_whatever_happens_a_connection_ends_once(steps, session, admission, tls,
         elif step == "stalled":
             passage.gate.write_stalled()
         else:
-            passage.gate.tls_established(FACTS)
+            passage.gate.tls_established(TlsFacts())
 
     kinds = [type(each) for each in passage.events]
     assert kinds == [ConnectionOpened, HandshakeEnded, ConnectionEnded]

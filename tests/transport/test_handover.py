@@ -416,25 +416,57 @@ def test_half_close_is_offered_when_the_session_offers_it():
 
 
 @pytest.mark.parametrize("data", [b"yes\n", b"yes\nhello"])
-def test_half_close_is_not_offered_when_the_session_does_not_offer_it(data):
+def test_an_end_closes_a_session_that_cannot_hear_it_when_all_is_sent(data):
     meeting = Meeting()
-
     meeting.send(data)
 
-    assert not IHalfCloseableProtocol.providedBy(meeting.protocol)
     meeting.connection.send_eof()
+    assert meeting.connection.goodbye == "closed"
+    assert "ConnectionDone" not in meeting.told
+    meeting.connection.finish()
+
     assert meeting.told[-1] == "ConnectionDone"
+    assert meeting.server.endings == [("accepted", "session")]
+    assert meeting.server.left_behind == []
+
+
+def test_a_session_that_cannot_hear_the_end_and_stays_is_aborted():
+    meeting = Meeting()
+    meeting.send(b"yes\n")
+
+    meeting.connection.send_eof()
+    meeting.server.clock.advance(5.1)
+    assert meeting.connection.goodbye == "aborted"
+    meeting.connection.finish()
+
+    assert meeting.server.endings == [("accepted", "session")]
+
+
+def test_a_session_that_cannot_hear_the_end_hears_nothing_of_our_half_close():
+    meeting = Meeting()
+    meeting.send(b"yes\n")
+
+    meeting.protocol.writeConnectionLost()
+
+    assert meeting.told == [OK, "made"]
+
+
+@pytest.mark.parametrize("kind", [Recorder, HalfClosing])
+def test_nothing_of_ours_stands_in_the_data_path(kind):
+    meeting = Meeting(kind)
+
+    meeting.send(b"yes\nhello")
+
+    assert meeting.protocol.dataReceived == meeting.session.dataReceived
 
 
 def test_half_close_is_offered_per_connection():
     plain, half = Meeting(), Meeting(HalfClosing)
-    plain.send(b"yes\n")
-    half.send(b"yes\n")
+    for each in (plain, half):
+        each.send(b"yes\n")
+        each.connection.send_eof()
 
-    assert [IHalfCloseableProtocol.providedBy(each.protocol) for each in (plain, half)] == [
-        False,
-        True,
-    ]
+    assert [each.connection.goodbye for each in (plain, half)] == ["closed", "open"]
 
 
 def ended_before(kind=Recorder, data=b"hello", **behaviour):

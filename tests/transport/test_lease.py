@@ -1,7 +1,10 @@
+from socket import socketpair
+
 import pytest
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransportWithDisconnection
+from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from sockproto.events import ConnectionEnded, Ending
@@ -15,7 +18,7 @@ from .kit import LOCAL, PEER, Recorder, TcpTransport, Tickets
 class Stay:
     """A lease on everything it needs."""
 
-    def __init__(self, transport=None, session=None):
+    def __init__(self, transport=None, session=None, *, observers=(), **limits):
         self.clock = Clock()
         self.clock.advance(100)
         self.events = []
@@ -23,9 +26,9 @@ class Stay:
             None,
             None,
             serving=True,
-            limits=Limits(close_timeout=5),
+            limits=Limits(close_timeout=5, **limits),
             admission=None,
-            observers=[self.events.append],
+            observers=[] if observers is None else [self.events.append, *observers],
             clock=self.clock,
         )
         self.tickets = Tickets()
@@ -34,7 +37,7 @@ class Stay:
         self.lease = Lease(
             self.terms, 7, PEER, LOCAL, "ann", 90.0, self.tickets, self.transport, self.session
         )
-        self.terms.live.add(self.lease)
+        self.terms.live[self.lease] = None
 
     def lose(self, why):
         self.lease.connection_lost(Failure(why))
@@ -58,7 +61,7 @@ def test_the_end_of_a_session_returns_the_slot_reports_the_ending_and_tells_the_
     assert stay.events == [ConnectionEnded(7, PEER, LOCAL, ending, "ann", 40.0)]
     assert stay.tickets.released == 1
     assert stay.session.told == ["ConnectionDone"]
-    assert (stay.terms.live, stay.clock.getDelayedCalls()) == (set(), [])
+    assert (stay.terms.live, stay.clock.getDelayedCalls()) == ({}, [])
 
 
 def test_a_session_may_have_no_ticket(stay):
@@ -92,12 +95,21 @@ def test_a_session_that_tls_has_failed_is_lost(stay):
     assert stay.endings == [("lost", "session")]
 
 
-def test_an_observer_sees_the_end_before_the_session_does(stay):
-    stay.terms.observers.append(lambda _: stay.session.told.append("observed"))
+def test_an_observer_sees_the_end_before_the_session_does():
+    session = Recorder()
+    stay = Stay(session=session, observers=[lambda _: session.told.append("observed")])
 
     stay.lose(ConnectionDone())
 
     assert stay.session.told == ["observed", "ConnectionDone"]
+
+
+def test_a_session_is_told_of_its_end_where_nobody_else_listens():
+    stay = Stay(observers=None)
+
+    stay.lose(ConnectionDone())
+
+    assert (stay.session.told, stay.tickets.released) == (["ConnectionDone"], 1)
 
 
 def test_a_ticket_that_breaks_does_not_keep_the_end_from_anybody(stay, logged):
@@ -110,8 +122,96 @@ def test_a_ticket_that_breaks_does_not_keep_the_end_from_anybody(stay, logged):
 
     assert stay.endings == [("accepted", "session")]
     assert stay.session.told == ["ConnectionDone"]
-    assert stay.terms.live == set()
+    assert stay.terms.live == {}
     assert len(logged.take()) == 1
+
+
+def test_a_session_whose_peer_has_finished_is_closed_and_nothing_went_wrong(stay):
+    stay.lease.peer_finished()
+    assert (stay.transport.disconnecting, stay.transport.aborted) == (True, False)
+
+    stay.lose(ConnectionDone())
+
+    assert stay.endings == [("accepted", "session")]
+    assert stay.clock.getDelayedCalls() == []
+
+
+def test_a_peer_that_has_finished_and_then_closed_has_not_broken_anything(stay):
+    stay.lease.peer_finished()
+
+    # What epoll says of a unix socket that both ends have closed, Twisted takes for this.
+    stay.lose(ConnectionLost())
+
+    assert stay.endings == [("accepted", "session")]
+    assert stay.session.told[-1] == "ConnectionDone"
+
+
+def test_what_is_left_for_a_peer_that_has_finished_and_does_not_read_is_dropped_in_the_end(stay):
+    stay.lease.peer_finished()
+    stay.clock.advance(4.9)
+    assert not stay.transport.aborted
+    stay.clock.advance(0.2)
+    assert stay.transport.aborted
+    stay.lose(ConnectionAborted())
+
+    assert stay.endings == [("accepted", "session")]
+
+
+def test_a_session_that_has_had_its_time_is_closed():
+    stay = Stay(session_lifetime=30)
+
+    stay.clock.advance(29.9)
+    assert not stay.transport.disconnecting
+    stay.clock.advance(0.2)
+    assert (stay.transport.disconnecting, stay.transport.aborted) == (True, False)
+    stay.clock.advance(5.1)
+    assert stay.transport.aborted
+    stay.lose(ConnectionAborted())
+
+    assert stay.endings == [("timeout", "session")]
+    assert stay.clock.getDelayedCalls() == []
+
+
+def test_a_session_that_has_gone_before_its_time_leaves_no_deadline_behind():
+    stay = Stay(session_lifetime=30)
+
+    stay.lose(ConnectionDone())
+
+    assert stay.endings == [("accepted", "session")]
+    assert stay.clock.getDelayedCalls() == []
+
+
+class Descriptor(FileDescriptor):
+    """Twisted's descriptor on one end of a socket pair."""
+
+    connected = 1
+    aborted = False
+
+    def __init__(self, handle):
+        super().__init__(MemoryReactorClock())
+        self.fileno = handle.fileno
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+def test_a_session_is_closed_when_nothing_has_moved_for_too_long():
+    here, there = socketpair()
+    with here, there:
+        stay = Stay(Descriptor(here), session_idle_timeout=8)
+
+        stay.clock.advance(6)
+        there.send(b"!")
+        stay.clock.advance(6)
+        assert not stay.transport.disconnecting
+        for _ in range(10):
+            stay.clock.advance(1)
+
+        assert stay.transport.disconnecting
+        stay.lose(ConnectionDone())
+
+    assert stay.endings == [("timeout", "session")]
+    assert stay.clock.getDelayedCalls() == []
 
 
 def test_shutting_down_closes_and_aborts_after_the_close_timeout(stay):
@@ -156,7 +256,7 @@ def test_a_transport_that_is_gone_at_once_leaves_no_deadline_behind():
     stay.lease.shut_down()
 
     assert stay.endings == [("shutdown", "session")]
-    assert (stay.terms.live, stay.clock.getDelayedCalls()) == (set(), [])
+    assert (stay.terms.live, stay.clock.getDelayedCalls()) == ({}, [])
 
 
 def test_shutting_down_what_is_over_does_nothing(stay):

@@ -2,14 +2,17 @@ import pytest
 from twisted.internet import protocol
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IProtocolFactory
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface.verify import verifyObject
 
-from sockproto import Accept, Limits
+from sockproto import Accept, ClientFactory, Limits
+from sockproto.admission.networks import Networks
 from sockproto.handshakes.welcome import Welcome
+from sockproto.transport.proxy import ProxyPolicy
 from sockproto.transport.server import ServerFactory, ServerProtocol
 
-from .kit import Server, Sessions, Word
+from .kit import Server, Sessions, Tickets, Word
 
 
 @pytest.fixture
@@ -190,3 +193,31 @@ def test_connections_of_one_factory_do_not_mix():
 
     assert [each.received for each in connections] == [b"OK\n"] * 10
     assert [each.number for each in server.events] == [*range(1, 11), *range(1, 11)]
+
+
+def test_a_server_may_stand_behind_a_proxy():
+    policy = ProxyPolicy("auto", Networks.parse("192.0.2.0/24"))
+
+    assert ServerFactory(Word(), proxy=policy).terms.proxy is policy
+    assert ServerFactory(Word()).terms.proxy is None
+    with pytest.raises(TypeError, match="unexpected keyword argument 'proxy'"):
+        ClientFactory(Word(), proxy=policy)
+
+
+def test_a_server_takes_what_every_entrance_takes():
+    limits, clock, tickets, tls, seen = Limits(idle_timeout=1), Clock(), Tickets(), object(), []
+    session = Sessions()
+
+    factory = ServerFactory(
+        Word(),
+        session,
+        limits=limits,
+        admission=tickets,
+        observers=[seen.append],
+        clock=clock,
+        tls=tls,
+    )
+
+    terms = factory.terms
+    assert (terms.limits, terms.admission, terms.clock, terms.tls) == (limits, tickets, clock, tls)
+    assert (terms.sessions, terms.observers) == ({"": session}, [seen.append])

@@ -1,10 +1,10 @@
-from hypothesis import given
-from hypothesis import strategies as st
+import pytest
 from twisted.internet.task import Clock
 
-from sockproto.events import ConnectionOpened
+from sockproto import HandshakeFailed
+from sockproto.events import ConnectionEnded, ConnectionOpened, HandshakeEnded
 from sockproto.limits import Limits
-from sockproto.transport.terms import JITTER, Terms, named
+from sockproto.transport.terms import Terms, named
 
 from .kit import LOCAL, PEER, Sessions, Tickets
 
@@ -34,7 +34,7 @@ class Stay:
     def __init__(self, terms, *, obedient=True):
         self.terms, self.obedient = terms, obedient
         self.told = 0
-        terms.live.add(self)
+        terms.live[self] = None
 
     def shut_down(self):
         self.told += 1
@@ -70,19 +70,6 @@ def test_a_mapping_that_changes_later_changes_nothing():
     given_sessions.clear()
 
     assert list(found) == ["chat"]
-
-
-@given(st.floats(0, 1e9))
-def test_a_handshake_has_its_time_and_up_to_a_tenth_more(now):
-    deadline = make(handshake_timeout=10).handshake_deadline(now)
-
-    assert now + 10 <= deadline <= now + 10 * (1 + JITTER)
-
-
-def test_a_herd_does_not_leave_as_one():
-    terms = make(handshake_timeout=10)
-
-    assert len({terms.handshake_deadline(0.0) for _ in range(50)}) > 40
 
 
 def test_numbers_count_from_one():
@@ -139,6 +126,63 @@ def test_an_observer_that_fails_on_an_event_of_its_own_making_is_reported_once(l
     assert terms.observers == [after.append]
 
 
+class Picky:
+    """Notes what it wants, which is not everything."""
+
+    wants = ("crashed", ConnectionEnded)
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, event):
+        self.seen.append(event)
+
+
+def verdict(reason, error=None):
+    return HandshakeEnded(1, PEER, LOCAL, reason, "handshake", "", None, None, 0.5, 0, error)
+
+
+def test_an_observer_is_told_of_what_it_wants():
+    picky = Picky()
+    terms = make(observers=[picky])
+    crashed = verdict("crashed")
+
+    for event in (EVENT, verdict("accepted"), crashed, verdict("lost")):
+        terms.emit(event)
+
+    assert picky.seen == [crashed]
+    assert terms.told[ConnectionOpened] in ([], ())
+
+
+def crash():
+    """How it looks when a plug-in breaks."""
+    failed = HandshakeFailed("Word.serve", "raised ZeroDivisionError")
+    failed.__cause__ = ZeroDivisionError("oops")
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (crash(), "ZeroDivisionError('oops')"),
+        (HandshakeFailed("Word.serve", "said no"), "HandshakeFailed('Word.serve said no')"),
+    ],
+)
+def test_a_crash_that_nobody_wants_to_know_of_is_logged(error, shown, logged):
+    make().emit(verdict("crashed", error))
+
+    assert logged.take() == [f"{error}: {shown}"]
+
+
+def test_whatever_else_nobody_wants_to_know_of_is_not_logged(logged):
+    terms = make()
+
+    terms.emit(EVENT)
+    terms.emit(verdict("rejected"))
+
+    assert logged.take() == []
+
+
 def test_nobody_is_told_of_the_end_of_one_connection():
     terms = make()
     stay, other = Stay(terms), Stay(terms)
@@ -146,7 +190,7 @@ def test_nobody_is_told_of_the_end_of_one_connection():
     terms.ended(stay)
     terms.ended(stay)
 
-    assert terms.live == {other}
+    assert set(terms.live) == {other}
 
 
 def test_to_shut_down_what_has_no_connections_is_done_at_once():
@@ -190,6 +234,27 @@ def test_whoever_waits_for_the_shut_down_may_give_up(logged):
     terms.ended(stay)
 
     assert gone == ["CancelledError"]
+
+
+def test_a_ticket_is_told_the_verdict():
+    tickets = Tickets()
+
+    make().settle(tickets, "rejected", silent=False)
+
+    assert tickets.verdicts == [("rejected", False)]
+
+
+def test_a_ticket_that_cannot_be_told_the_verdict_is_reported(logged):
+    class Broken(Tickets):
+        def settled(self, reason, *, silent=False):
+            raise ZeroDivisionError("oops")
+
+        def __repr__(self):
+            return "<Broken>"
+
+    make().settle(Broken(), "rejected", silent=False)
+
+    assert logged.take() == ["a verdict could not be told: <Broken>: ZeroDivisionError('oops')"]
 
 
 def test_a_ticket_is_given_back():

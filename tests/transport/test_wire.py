@@ -2,7 +2,7 @@ import gc
 from weakref import ref
 
 import pytest
-from twisted.internet.address import UNIXAddress
+from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol, IHandshakeListener
@@ -11,21 +11,28 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport, StringTransportWithDisconnection
 from zope.interface.verify import verifyObject
 
-from sockproto import Accept, Limits, Reject
-from sockproto.core.facts import Address, TlsFacts
+from sockproto import Accept, ClientFactory, Limits, Reject
+from sockproto.admission.networks import Networks
+from sockproto.core.facts import Address, PeerFacts, TlsFacts
 from sockproto.events import ConnectionEnded, ConnectionOpened, Ending
+from sockproto.transport.gate import Gate
+from sockproto.transport.proxy import ProxyPolicy
+from sockproto.transport.wire import TransportWire
 
 from .kit import (
     LOCAL,
     PEER,
     Asks,
+    Pair,
     Recorder,
     Server,
     Sessions,
+    TcpTransport,
     Tickets,
     TlsPair,
     Word,
     runs,
+    tls_creators,
 )
 
 
@@ -373,6 +380,20 @@ def test_over_tls_a_peer_that_is_too_slow_is_aborted():
     assert [each[0] for each in server.verdicts] == ["timeout"]
 
 
+def test_over_tls_a_stop_says_goodbye_and_waits_for_nobody():
+    pair, server, _ = tls()
+
+    server.factory.shut_down()
+    assert pair.server.goodbye == "closed"
+    pair.client.send(pair.server.received)
+    pair.server.finish()
+
+    # The client has been told that this is the end (RFC 8446 section 6.1).
+    assert pair.client.goodbye == "closed"
+    assert server.endings == [("shutdown", "handshake")]
+    assert server.left_behind == []
+
+
 def test_tls_that_never_begins_is_bounded_by_the_handshake_clock():
     clock = Clock()
     server = Server(clock=clock, limits=Limits(handshake_timeout=4, idle_timeout=1))
@@ -484,3 +505,242 @@ def test_over_tls_half_close_is_not_offered():
     pair, _, _ = tls()
 
     assert not IHalfCloseableProtocol.providedBy(pair.inner[0])
+
+
+# TLS in the middle of the handshake
+
+
+class StartTls:
+    """Upgrade at a word, and go on as ``Word`` does."""
+
+    def __init__(self):
+        self.seen = []
+
+    async def serve(self, peer):
+        if await peer.receive_line(64) != b"STARTTLS":
+            return Reject(b"NO\n")
+        peer.send(b"220\n")
+        self.seen.append(await peer.start_tls())
+        return await Word().serve(peer)
+
+    async def connect(self, peer):
+        peer.send(b"STARTTLS\n")
+        await peer.receive_line(64)
+        self.seen.append(await peer.start_tls())
+        return await Word().connect(peer)
+
+
+def starting_tls(session=None, *, client_session=None, cut=None, handshake=None, **terms):
+    """A server and a client of ours that upgrade; and what they have come to."""
+    serving, connecting = tls_creators(alpn=[b"chat"], **terms)
+    clock = Clock()
+    handshake = handshake or StartTls()
+    server = Server(handshake, session, clock=clock, tls=serving)
+    client = ClientFactory(handshake, client_session, clock=clock, tls=connecting)
+    pair = Pair(server.factory, client, clock)
+    pair.pump(cut)
+    return pair, server, handshake
+
+
+@pytest.mark.parametrize("cut", [None, 1])
+def test_a_connection_is_upgraded_in_the_middle_of_the_handshake(cut):
+    served, connected = Sessions(), Sessions()
+    pair, server, handshake = starting_tls(served, client_session=connected, cut=cut)
+    there, here = served.built[0], connected.built[0]
+    there.transport.write(b"hello")
+    here.transport.write(b"hi there")
+    pair.pump(cut)
+
+    assert [each.alpn for each in handshake.seen] == ["chat", "chat"]
+    assert (there.told[:2], b"".join(there.told[2:])) == (
+        [Accept(b"OK\n", identity="ann"), "made"],
+        b"hi there",
+    )
+    assert (here.told[:2], b"".join(here.told[2:])) == ([Accept(), "made"], b"hello")
+    assert server.verdicts == [("accepted", "handshake", "")]
+
+
+def test_after_an_upgrade_a_goodbye_is_a_close_notify():
+    pair, server, _ = starting_tls()
+
+    assert (pair.client.goodbye, pair.server.goodbye) == ("closed", "closed")
+    pair.client.finish()
+    pair.server.finish()
+
+    assert server.endings == [("accepted", "closing")]
+    assert server.left_behind == []
+
+
+def test_a_session_after_an_upgrade_is_lost_with_its_connection():
+    served = Sessions()
+    pair, server, _ = starting_tls(served, client_session=Sessions())
+
+    pair.server.lose(ConnectionLost())
+
+    assert served.built[0].told[2:] == ["ConnectionLost"]
+    assert server.endings == [("lost", "session")]
+    assert server.left_behind == []
+
+
+def test_a_client_that_does_not_trust_the_certificate_says_so():
+    pair, server, handshake = starting_tls(trusted=False)
+    pair.client.finish()
+    pair.server.finish()
+
+    assert handshake.seen == []
+    [(reason, phase, detail)] = server.verdicts
+    assert (reason, phase) == ("violation", "tls")
+    assert detail.startswith("no TLS: ")
+    assert server.left_behind == []
+
+
+def asked_for_tls(**terms):
+    """A server that waits for a client's TLS; we are the client."""
+    server = Server(StartTls(), tls=tls_creators()[0], **terms)
+    connection = server.connect()
+    connection.send(b"STARTTLS\n")
+    assert connection.received == b"220\n"
+    return server, connection
+
+
+def test_half_close_is_not_offered_any_more_when_tls_was_asked_for():
+    _, connection = asked_for_tls()
+
+    assert not IHalfCloseableProtocol.providedBy(connection.protocol)
+    assert connection.transport.producer is None
+
+
+def test_what_comes_in_the_clear_when_tls_was_asked_for_is_no_tls():
+    server, connection = asked_for_tls()
+
+    connection.send(b"RSET\n" * 10)
+    connection.finish()
+
+    [(reason, phase, detail)] = server.verdicts
+    assert (reason, phase) == ("violation", "tls")
+    assert detail.startswith("no TLS: ")
+    assert server.left_behind == []
+
+
+def test_what_came_with_the_question_is_not_taken_for_what_came_through_tls():
+    server = Server(StartTls(), tls=tls_creators()[0])
+    connection = server.connect()
+
+    connection.send(b"STARTTLS\nyes\n")
+    assert connection.received == b""
+    connection.finish()
+
+    words = "expected nothing in the clear before TLS, got b'yes\\n'"
+    assert server.verdicts == [("violation", "handshake", words)]
+    assert server.left_behind == []
+
+
+def test_a_peer_that_was_told_to_speak_tls_and_does_not_is_aborted():
+    server, connection = asked_for_tls(limits=Limits(handshake_timeout=4, idle_timeout=1))
+
+    server.clock.advance(3.9)
+    assert connection.goodbye == "open"
+    server.clock.advance(0.7)
+    assert connection.goodbye == "aborted"
+    connection.finish()
+
+    words = "not finished after 4 s in the TLS handshake, the limit set by handshake_timeout"
+    assert server.verdicts == [("timeout", "tls", words)]
+    assert server.left_behind == []
+
+
+def test_a_peer_that_was_told_to_speak_tls_and_leaves_is_lost():
+    server, connection = asked_for_tls()
+
+    connection.send_eof()
+
+    words = "peer disconnected after 9 bytes, expected the TLS handshake"
+    assert server.verdicts == [("lost", "tls", words)]
+    assert server.left_behind == []
+
+
+def test_a_client_may_ask_for_tls_at_once():
+    class AtOnce(StartTls):
+        async def serve(self, peer):
+            self.seen.append(await peer.start_tls())
+            return await Word().serve(peer)
+
+        async def connect(self, peer):
+            self.seen.append(await peer.start_tls())
+            return await Word().connect(peer)
+
+    _, server, handshake = starting_tls(handshake=AtOnce())
+
+    assert [each.alpn for each in handshake.seen] == ["chat", "chat"]
+    assert server.verdicts == [("accepted", "handshake", "")]
+
+
+# Behind a proxy
+
+
+HEADER = b"PROXY TCP4 192.0.2.7 198.51.100.1 4242 443\r\n"
+
+
+def test_a_session_behind_a_proxy_knows_whom_it_speaks_to():
+    built = []
+
+    class Builds(Sessions):
+        def buildProtocol(self, addr):
+            built.append(addr)
+            return super().buildProtocol(addr)
+
+    sessions = Builds()
+    server = Server(session=sessions, proxy=ProxyPolicy("v1", Networks.parse("192.168.1.1/32")))
+    connection = server.connect()
+
+    connection.send(HEADER + b"yes\nhello")
+
+    [session] = sessions.built
+    there, here = IPv4Address("TCP", "192.0.2.7", 4242), IPv4Address("TCP", "198.51.100.1", 443)
+    assert built == [there]
+    assert (session.transport.getPeer(), session.transport.getHost()) == (there, here)
+    assert session.told[2:] == [b"hello"]
+
+
+# A connection that has come some way without a transport
+
+
+class Departed:
+    """A wire that its gate will leave."""
+
+
+def adopted(**terms):
+    """A protocol for a gate that has come some way, on its transport."""
+    server = Server(tls=tls_creators()[0], **terms)
+    shared = server.factory.terms
+    gate = Gate(shared, Departed(), PeerFacts(PEER, LOCAL))
+    gate.open()
+    wire = TransportWire(shared, gate)
+    gate.move_to(wire)
+    transport = TcpTransport()
+    transport.protocol = wire
+    wire.makeConnection(transport)
+    return server, wire, transport
+
+
+def test_a_gate_that_has_come_some_way_goes_on_with_a_transport():
+    server, wire, transport = adopted()
+
+    wire.dataReceived(b"yes\n")
+    wire.connectionLost()
+
+    assert (transport.value(), transport.disconnecting) == (b"OK\n", True)
+    assert server.endings == [("accepted", "closing")]
+    assert [type(each) for each in server.events].count(ConnectionOpened) == 1
+
+
+def test_tls_that_has_begun_without_a_transport_is_given_its_first_bytes():
+    clock = Clock()
+    hello = TlsPair(Sessions(), Sessions(), clock).client.received
+    _, wire, transport = adopted(clock=clock)
+
+    wire.start_tls(hello)
+    clock.advance(0)
+
+    # A handshake record again, and not an alert (RFC 8446 section 5.1).
+    assert transport.value()[:1] == b"\x16"
