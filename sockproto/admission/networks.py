@@ -22,6 +22,10 @@ from sockproto.core.facts import Address
 _Network: TypeAlias = IPv4Network | IPv6Network
 _Table: TypeAlias = tuple[tuple[int, int, frozenset[int]], ...]
 
+INET = 1 << 32
+INET6 = 1 << 128
+"""The bit above an address's own, which tells the numbers of the two families apart."""
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Networks:
@@ -65,20 +69,13 @@ class Networks:
         Returns:
             The prefix length of the smallest network that holds it, or None if none does.
         """
-        try:
-            if address.family == "inet":
-                table, packed = self._inet, inet_pton(AF_INET, address.host)
-            elif address.family == "inet6":
-                # A link-local address names its interface: fe80::1%eth0 (RFC 4007 section 11).
-                host = address.host.partition("%")[0]
-                table, packed = self._inet6, inet_pton(AF_INET6, host)
-            else:
-                return None
-        except OSError:
-            # A name, from somebody's own transport.
+        return self.match_number(number_of(address))
+
+    def match_number(self, number: int | None) -> int | None:
+        """The same by what :func:`number_of` says, for whoever asks several sets about one peer."""
+        if number is None:
             return None
-        number = int.from_bytes(packed, "big")
-        for length, mask, networks in table:
+        for length, mask, networks in self._inet if number < INET6 else self._inet6:
             if number & mask in networks:
                 return length
         return None
@@ -97,6 +94,26 @@ class Networks:
 
     def __repr__(self) -> str:
         return f"Networks.parse({str(self)!r})"
+
+
+def number_of(address: Address) -> int | None:
+    """
+    An address as a number, with the bit of its family set.
+
+    Returns:
+        None for an address without a number: a unix socket's, or a name.
+    """
+    try:
+        if address.family == "inet":
+            return INET | int.from_bytes(inet_pton(AF_INET, address.host), "big")
+        if address.family == "inet6":
+            # A link-local address names its interface: fe80::1%eth0 (RFC 4007 section 11).
+            host = address.host.partition("%")[0]
+            return INET6 | int.from_bytes(inet_pton(AF_INET6, host), "big")
+    except OSError:
+        # A name, from somebody's own transport.
+        pass
+    return None
 
 
 def _read(piece: str) -> _Network:

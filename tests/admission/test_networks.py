@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproto.admission.networks import Networks
+from sockproto.admission.networks import Networks, number_of
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
 
@@ -193,3 +193,29 @@ def test_networks_agree_with_the_standard_library(networks, data):
         mapped = address.version == 6 and address.ipv4_mapped
         holding = [each.prefixlen for each in networks if (mapped or address) in each]
         assert parsed.match(at(str(address))) == max(holding, default=None)
+
+
+def test_the_numbers_of_the_two_families_differ():
+    assert number_of(at("0.0.0.1")) == 1 << 32 | 1
+    assert number_of(at("::1")) == 1 << 128 | 1
+    assert number_of(at("fe80::1%eth0")) == number_of(at("fe80::1"))
+    assert number_of(at("::ffff:0.0.0.1")) == number_of(at("0.0.0.1"))
+
+
+@pytest.mark.parametrize(
+    "address", [Address("unix", path="/run/door"), Address("memory"), Address("inet", "localhost")]
+)
+def test_who_has_no_number_is_in_no_network(address):
+    assert number_of(address) is None
+    assert ALL.match_number(None) is None
+
+
+def test_a_number_is_matched_as_its_address_is():
+    assert LOOPBACK.match_number(number_of(at("127.0.0.1"))) == 8
+    assert LOOPBACK.match_number(number_of(at("::1"))) == 128
+    assert LOOPBACK.match_number(number_of(at("192.0.2.1"))) is None
+
+
+def test_the_first_address_of_each_family_has_a_family():
+    assert Networks.parse("0.0.0.0").match(at("0.0.0.0")) == 32
+    assert Networks.parse("::").match(at("::")) == 128

@@ -1,0 +1,255 @@
+"""
+Admission control: who may start a handshake, and how many at once.
+
+A :class:`~sockproto.admission.policy.Policy` becomes a list of rules, in this order: what is true
+of an address for good, what holds for everybody, what its source has done, and what it has. The
+random drop comes last, so that a number is only drawn for a peer that nothing else speaks against.
+The first rule that refuses has the word. Only a peer that all of them admit changes anything.
+
+What no sequence of calls may break: a slot that is taken is given back exactly once; the counts are
+those of the live connections; who waits for room is told whenever there is some; and nothing that
+was refused is counted.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+from sockproto.admission.contract import Ticket
+from sockproto.admission.counts import Counts
+from sockproto.admission.early_drop import PRESSURE
+from sockproto.admission.networks import number_of
+from sockproto.admission.penalties import SourcePenalties
+from sockproto.admission.policy import DEFAULT_POLICY, Policy
+from sockproto.admission.rate import MaxRatePerSource
+from sockproto.admission.rules import (
+    EVERYBODY,
+    AllowDeny,
+    Applicant,
+    MaxConnections,
+    MaxPending,
+    MaxPerSource,
+    Rule,
+    Verdict,
+)
+from sockproto.admission.sources import Source, Sources
+from sockproto.core.facts import Address, Family
+
+NO_VERDICT = "lost"
+"""The reason of a slot that is given back before there was a verdict. It costs nothing."""
+
+
+class AdmissionControl:
+    """
+    Decides who may start, by a policy. One of them may stand behind several entrances.
+
+    Args:
+        policy: The rules.
+        seconds: A clock. It should not follow the time of day, which may be set back.
+        random: What draws numbers from 0 up to 1.
+        dry_run: Admit everybody, and only say who would have been refused. Whoever would have been
+            takes no slot, so that what is said about the next one is what would be said.
+
+    Attributes:
+        counts: How many there are. Not to be changed from outside.
+    """
+
+    def __init__(
+        self,
+        policy: Policy = DEFAULT_POLICY,
+        *,
+        seconds: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = random.random,
+        dry_run: bool = False,
+    ) -> None:
+        self.counts = Counts()
+        self._policy = policy
+        self._seconds = seconds
+        self._random = random
+        self._dry_run = dry_run
+        self._sources = Sources(policy.inet_prefix, policy.inet6_prefix, policy.exempt)
+        self._caps = (policy.max_pending, policy.max_pending_tls)
+        self._pressed = tuple(PRESSURE * each.full for each in self._caps)
+        self._most = None if dry_run else policy.max_connections
+        self._waiting: list[Callable[[], object]] = []
+        self._rate: MaxRatePerSource | None = None
+        if policy.max_rate_per_source is not None:
+            self._rate = MaxRatePerSource(policy.max_rate_per_source, policy.max_sources)
+        self._penalties: SourcePenalties | None = None
+        if policy.penalties is not None:
+            self._penalties = SourcePenalties(policy.penalties, policy.max_sources)
+        shared = tuple(self._shared_rules())
+        # Indexed by a bool, as the pending ones are counted.
+        self._rules: tuple[tuple[Rule, ...], ...] = (
+            (*shared, MaxPending("max_pending", policy.max_pending, self.counts)),
+            (*shared, MaxPending("max_pending_tls", policy.max_pending_tls, self.counts)),
+        )
+
+    def _shared_rules(self) -> Iterator[Rule]:
+        """The rules that are the same for TLS, in order; a rule that nothing sets is not there."""
+        policy, counts = self._policy, self.counts
+        if policy.deny or policy.allow != EVERYBODY:
+            yield AllowDeny(policy.allow, policy.deny)
+        if policy.max_connections is not None:
+            yield MaxConnections(policy.max_connections, counts)
+        if self._penalties is not None:
+            yield self._penalties
+        if self._rate is not None:
+            yield self._rate
+        most = policy.max_pending_per_source
+        if most is not None:
+            yield MaxPerSource("max_pending_per_source", most, counts.pending_of, "pending")
+        most = policy.max_connections_per_source
+        if most is not None:
+            name = "max_connections_per_source"
+            yield MaxPerSource(name, most, counts.connections_of, "connections")
+
+    # What the gate asks
+
+    def admit(self, address: Address, *, uid: int | None = None, tls: bool = False) -> Ticket | str:
+        """Take a slot for a peer; or refuse it, and say by which rule and on which figures."""
+        number = number_of(address)
+        source = self._sources.find(number, uid)
+        ticket = Slot(address.family, number, source, tls, self._seconds(), self)
+        for rule in self._rules[tls]:
+            odds = rule.odds(ticket)
+            if odds and (odds >= 1 or self._random() < odds):
+                refusal = f"{rule.name}: {rule.figures(ticket)}"
+                return Waived(refusal) if self._dry_run else refusal
+        counts = self.counts
+        counts.enter(source, tls)
+        if self._rate is not None:
+            self._rate.count(ticket)
+        pending = counts.pending[tls]
+        # Most come without any pressure, and need no division.
+        if pending > self._pressed[tls]:
+            ticket.patience = self._caps[tls].patience(pending)
+        return ticket
+
+    # What the listener asks
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the cap on connections leaves room for another one."""
+        return self._most is None or self.counts.connections < self._most
+
+    def when_room(self, callback: Callable[[], object]) -> None:
+        """
+        Have something called once, as soon as there is room; right now if there is.
+
+        Several may wait, and all of them are called: each has to look whether there still is room,
+        and may wait again.
+        """
+        self._waiting.append(callback)
+        self._call_waiting()
+
+    def _call_waiting(self) -> None:
+        # Taken off first: a callback that finds no room, or fails, leaves the others waiting.
+        while self._waiting and self.has_room:
+            self._waiting.pop(0)()
+
+    # What the operator asks
+
+    def verdicts(
+        self, address: Address, *, uid: int | None = None, tls: bool = False
+    ) -> list[Verdict]:
+        """
+        What each rule would say about a peer right now, up to the first that refuses for sure.
+
+        Nothing is drawn, and nothing counted.
+        """
+        number = number_of(address)
+        source = self._sources.find(number, uid)
+        applicant = Applicant(address.family, number, source, tls, self._seconds())
+        verdicts: list[Verdict] = []
+        for rule in self._rules[tls]:
+            odds = float(rule.odds(applicant))
+            verdicts.append(Verdict(rule.name, odds, rule.figures(applicant)))
+            if odds >= 1:
+                break
+        return verdicts
+
+    def source_of(self, address: Address, *, uid: int | None = None) -> str:
+        """To which source a peer belongs: ``2001:db8::/64``, ``user 1000``, or ``exempt``."""
+        return self._sources.describe(number_of(address), uid)
+
+    # What a slot tells
+
+    def settle(self, slot: Slot, reason: str, silent: bool) -> None:
+        """A slot is not pending any more."""
+        self.counts.settle(slot.source, slot.tls)
+        penalties = self._penalties
+        if penalties is not None and reason in penalties.costs:
+            penalties.charge(slot, reason, silent, self._seconds())
+
+    def leave(self, slot: Slot) -> None:
+        """A slot that is not pending is given back."""
+        self.counts.leave(slot.source)
+        if self._waiting:
+            self._call_waiting()
+
+
+class Slot(Applicant):
+    """
+    A slot that is taken: the peer that has been admitted is its own ticket.
+
+    Attributes:
+        patience: How much of its handshake timeout the peer is given.
+    """
+
+    __slots__ = ("_control", "_pending", "_taken", "patience")
+
+    waived = None
+
+    def __init__(
+        self,
+        family: Family,
+        number: int | None,
+        source: Source | None,
+        tls: bool,
+        since: float,
+        control: AdmissionControl,
+    ) -> None:
+        # What super().__init__() would do, on the path of every connection.
+        self.family = family
+        self.number = number
+        self.source = source
+        self.tls = tls
+        self.since = since
+        self.patience = 1.0
+        self._taken = self._pending = True
+        self._control = control
+
+    def settled(self, reason: str, *, silent: bool = False) -> None:
+        """The verdict has fallen; what comes after the first is not heard."""
+        if self._pending:
+            self._pending = False
+            self._control.settle(self, reason, silent)
+
+    def release(self) -> None:
+        """Give the slot back; to give it back again does nothing."""
+        if not self._taken:
+            return
+        if self._pending:
+            self.settled(NO_VERDICT)
+        self._taken = False
+        self._control.leave(self)
+
+
+class Waived:
+    """The ticket of a peer that would have been refused. It takes no slot."""
+
+    __slots__ = ("waived",)
+
+    patience = 1.0
+
+    def __init__(self, waived: str) -> None:
+        self.waived = waived
+
+    def settled(self, reason: str, *, silent: bool = False) -> None:
+        """Nothing was pending; and who would not have been let in would not have ended badly."""
+
+    def release(self) -> None:
+        """Nothing was taken."""
