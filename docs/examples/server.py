@@ -2,17 +2,16 @@ from typing import Any
 
 from door import Passphrase
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.protocol import Factory
 from twisted.internet.task import react
 from twisted.protocols.wire import Echo
 
-from sockproto import ServerFactory
+from sockproto import ServerFactory, listen
 
 
 async def main(reactor: Any) -> None:
     factory = ServerFactory(Passphrase(b"sesame"), Factory.forProtocol(Echo))
-    port = await serverFromString(reactor, "tcp:8471:interface=127.0.0.1").listen(factory)
+    port = listen(reactor, "tcp:8471:interface=127.0.0.1", factory)
     print(f"listens on {port.getHost().host}:{port.getHost().port}")
     await Deferred()
 

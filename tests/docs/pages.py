@@ -3,7 +3,8 @@ Read the pages of the documentation: their code blocks and their tables.
 
 A page shows code in three ways. A file of ``docs/examples`` is included by name; Python in the
 README, where nothing can be included, is a passage of such a file; and a terminal is a block of its
-own, ``console``, which is played. Anything else is a block that nobody runs.
+own, ``console``, which is played. What was measured is no code: a table of figures, included too or
+``text``, and a picture of them. Anything else is a block that nobody runs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 README = ROOT / "README.md"
+COST = DOCS / "explanation" / "cost.txt"
+"""What was measured: what ``python -m benchmarks`` has printed."""
 
 PAGES = [README, *sorted(DOCS.rglob("*.rst"))]
 
@@ -30,9 +33,9 @@ class Block:
     Attributes:
         page: The file that it stands in.
         line: Where, counted from 1.
-        kind: ``python``, ``console``, ``sh``; ``include`` for a file that is included; ``literal``
-            for one that does not say what it is.
-        text: What it shows; of an include, the file's name as the page has it.
+        kind: ``python``, ``console``, ``sh``, ``text``; ``include`` for a file that is included,
+            ``image`` for a picture; ``literal`` for one that does not say what it is.
+        text: What it shows; of an include and a picture, the file's name as the page has it.
     """
 
     page: Path
@@ -94,6 +97,8 @@ def _rest(text: str) -> Iterator[tuple[int, str, str]]:
         kind, shown = "literal", found[0]
         if found["name"] == "literalinclude":
             kind, shown = "include", found["argument"]
+        elif found["name"] == "image":
+            kind, shown = "image", found["argument"]
         elif found["name"] == "code-block":
             kind = found["argument"] or kind
             options = re.compile(r"^ *:[\w-]+:.*\n", re.MULTILINE)

@@ -11,7 +11,7 @@ it says about the clients further down can stand where a reader sees it, under t
 A page that includes an example's ``setup.cfg`` is about what there is once that is installed.
 
 A line of three dots stands for any lines. What is never the same twice matches its like: a time, a
-duration, the port of a client, our version.
+duration, the port of a client, our version, the folder of a file that an option names.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ _ALIKE = (
     r"(?<=127\.0\.0\.1:)\d{4,5}\b",
     r"\d+\.\d+ m?s\b",
     r"(?<=in )\d+\.\d+s\b",
+    r"(?<=\w=)/(?:[\w.-]+/)+",
 )
 _EVER_NEW = re.compile("|".join(f"({each})" for each in _ALIKE))
 

@@ -13,7 +13,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from .pages import DOCS, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
+from .pages import COST, DOCS, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
 from .terminal import commands_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -56,7 +56,13 @@ def is_a_passage(text: str, whole: str) -> bool:
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_a_block_is_run_by_somebody(block: Block):
     if block.kind == "include":
-        assert (block.page.parent / block.text).resolve() in FILES, "no such example"
+        included = (block.page.parent / block.text).resolve()
+        assert included in (*FILES, COST), "no such example"
+    elif block.kind == "image":
+        assert (block.page.parent / block.text).exists()
+    elif block.kind == "text":
+        assert block.page == README
+        assert block.text == COST.read_text(), "not the figures of the explanation"
     elif block.kind == "python":
         whole = [file.read_text() for file in FILES if file.suffix == ".py"]
         assert any(is_a_passage(block.text, each) for each in whole), "no example has it"
@@ -88,6 +94,12 @@ def test_the_commands_of_the_readme_are_there_to_the_letter():
     pattern = re.search(r'grep -o "(.*)" README.md', (ROOT / ".ci/run").read_text())
     assert pattern
     assert re.search(pattern[1], TESTS)
+
+
+def test_the_readme_shows_what_a_handshake_costs():
+    [figures] = [block.text for block in blocks_of(README) if block.kind == "text"]
+
+    assert "server CPU per handshake" in figures
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -129,7 +141,8 @@ def test_no_block_of_markdown_is_overlooked(tmp_path: Path, text, kinds):
         (">>> x\n", ["literal"]),
         (".. code-block:: python\n\n   x\n", ["python"]),
         (".. code::\n\n   x\n", ["literal"]),
-        ("  .. image:: x.png\n", ["literal"]),
+        ("  .. image:: x.png\n", ["image"]),
+        ("  .. figure:: x.png\n", ["literal"]),
         ("  .. list-table::\n\n     * - x::\n", ["literal"]),
         ("- a list\n\n  .. code-block:: console\n     :caption: b\n\n     $ x\n", ["console"]),
         (".. literalinclude:: x.py\n   :language: python\n", ["include"]),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from configparser import ConfigParser
@@ -11,17 +14,27 @@ from types import ModuleType
 
 import pytest
 import pytest_twisted
-from integration.kit import eventually, free_port, is_listening, talk
+from integration.kit import (
+    BIN,
+    dial,
+    eventually,
+    free_port,
+    is_listening,
+    read_to_end,
+    talk,
+)
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory
 
-from sockproto import Accept, Ending, PeerFacts, Reject
+from sockproto import Accept, Ending, PeerFacts, ProtocolViolation, Reject, TlsFacts
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service.options import Options
 from sockproto.testing import converse, rehearse
 
 from .pages import EXAMPLES
+
+HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 
 
 @pytest.fixture
@@ -39,6 +52,14 @@ def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleT
     for name in set(sys.modules) - known:
         if str(EXAMPLES) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
+
+
+def unit(name: str) -> ConfigParser:
+    """Read a unit of systemd's."""
+    read = ConfigParser(delimiters=("=",), interpolation=None)
+    read.optionxform = str  # type: ignore[method-assign,assignment]
+    read.read_string((EXAMPLES / name).read_text())
+    return read
 
 
 def test_the_door_lets_in_whoever_knows_the_word(example):
@@ -133,12 +154,10 @@ async def test_the_time_is_told_and_then_the_server_closes(example, sockproto_se
 
 
 def test_the_command_of_the_unit_is_one_that_sockserver_takes(monkeypatch, tmp_path):
-    unit = ConfigParser(delimiters=("=",), interpolation=None)
-    unit.optionxform = str
-    unit.read_string((EXAMPLES / "sockserver.service").read_text())
-    program, *rest = shlex.split(unit["Service"]["ExecStart"])
+    service = unit("sockserver.service")["Service"]
+    program, *rest = shlex.split(service["ExecStart"])
     options = rest[rest.index("sockserver") + 1 :]
-    variable, value = unit["Service"]["Environment"].split("=", 1)
+    variable, value = service["Environment"].split("=", 1)
     # What systemd calls %d is the folder with the credentials.
     monkeypatch.setenv(variable, value.replace("%d", str(tmp_path)))
     (tmp_path / "word").write_text("sesame\n")
@@ -153,7 +172,104 @@ def test_the_command_of_the_unit_is_one_that_sockserver_takes(monkeypatch, tmp_p
     assert isinstance(read.handshake, Passphrase)
     assert (read.limits.idle_timeout, read.limits.handshake_timeout) == (30.0, 60.0)
     assert variable == "SOCKSERVER_HANDSHAKE"
-    assert unit["Service"]["LoadCredential"].startswith("word:")
+    assert service["LoadCredential"].startswith("word:")
+
+
+def test_whoever_comes_while_the_service_of_a_socket_is_down_is_served_when_it_is_up(
+    start, tmp_path
+):
+    held, service = unit("door.socket"), unit("door.service")
+    program, *rest = shlex.split(service["Service"]["ExecStart"])
+    options = rest[rest.index("sockserver") + 1 :]
+    variable, value = service["Service"]["Environment"].split("=", 1)
+    (tmp_path / "word").write_text("sesame\n")
+    host, _, port = held["Socket"]["ListenStream"].partition(":")
+    with socket.create_server((host, 0), backlog=int(held["Socket"]["Backlog"])) as door:
+        # Only the shell that becomes it knows which process it is (sd_listen_fds(3)).
+        becomes = f'export LISTEN_PID=$$; exec "$0" "$@" 3<&{door.fileno()}'
+        environment = {
+            "LISTEN_FDS": "1",
+            "LISTEN_FDNAMES": held["Socket"]["FileDescriptorName"],
+            variable: value.replace("%d", str(tmp_path)),
+        }
+        for _ in range(2):
+            with dial(door.getsockname()) as client:
+                client.sendall(b"sesame\nhello")
+                client.shutdown(socket.SHUT_WR)
+                server = start.sockserver(
+                    *options,
+                    runner=("bash", "-c", becomes, BIN / "twistd", *rest[:2]),
+                    env=environment,
+                    pass_fds=[door.fileno()],
+                )
+
+                assert server.place == door.getsockname()
+                assert read_to_end(client) == b"OK\nhello"
+            # As options.rst has it, which counts as the shell does.
+            assert 128 - server.stop() == 143
+
+    assert program.endswith("/bin/twistd")
+    assert rest[:2] == ["-n", "--pidfile="]
+    assert port == "8471"
+    assert service["Unit"]["Requires"] == "door.socket"
+
+
+def test_sessions_are_bounded_as_the_settings_say():
+    read = Options()
+    read.parseOptions(["--config", str(EXAMPLES / "bounded.toml")])
+
+    assert read.limits.session_idle_timeout == 600.0
+    assert read.limits.session_lifetime == 8 * 3600.0
+
+
+@pytest.mark.skipif(
+    not HAPROXY and os.environ.get("CI") != "true",
+    reason="haproxy is not installed: apt-get install haproxy",
+)
+def test_behind_haproxy_the_log_shows_the_real_client(start, tmp_path):
+    ours, theirs = free_port(), free_port()
+    server = start.sockserver(
+        *("--listen", f"tcp:{ours}:interface=127.0.0.1"),
+        *("--proxy-protocol", "auto", "--proxy-allow-from", "127.0.0.1"),
+    )
+    config = (EXAMPLES / "haproxy.cfg").read_text()
+    (tmp_path / "haproxy.cfg").write_text(
+        config.replace("8001", str(ours)).replace("8471", str(theirs))
+    )
+    start.program(HAPROXY, "-db", "-f", tmp_path / "haproxy.cfg")
+    eventually(lambda: is_listening(theirs))
+
+    with dial(("127.0.0.1", theirs)) as client:
+        port = client.getsockname()[1]
+        client.sendall(b"1")
+
+        assert read_to_end(client) == b"welcome to server!"
+    server.wait_for(rf"accepted 127\.0\.0\.1:{port} in ")
+
+
+def test_a_certificate_is_enough_if_there_is_a_name_in_it(example):
+    handshake = example("by_certificate.py").ByCertificate()
+    ann = PeerFacts(tls=TlsFacts(names=("ann.example.org", "ann")))
+
+    assert converse(handshake.serve, b"", facts=ann) == Accept(
+        b"hello ann.example.org\n", identity="ann.example.org"
+    )
+    assert converse(handshake.serve, b"") == Reject(
+        b"who are you?\n", reason="no certificate with a name in it"
+    )
+    assert rehearse(handshake, server_facts=ann).client == Accept()
+    assert rehearse(handshake).client == Reject(reason="who are you?")
+
+
+def test_the_word_is_said_over_tls_alone(example):
+    handshake = example("upgrade.py").Upgrade(b"sesame")
+    rehearsal = rehearse(handshake)
+
+    assert (rehearsal.server, rehearsal.client) == (Accept(b"OK\n"), Accept())
+    assert converse(handshake.serve, b"sesame\n") == Reject(b"NO\n", reason="no wish for TLS")
+    with pytest.raises(ProtocolViolation) as refused:
+        converse(handshake.serve, b"TLS\nsesame\n")
+    assert "in the clear" in str(refused.value)
 
 
 def test_the_lessons_server_welcomes_the_token(start):

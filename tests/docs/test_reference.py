@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from inspect import signature
 from pathlib import Path
 from typing import get_args
+from unittest.mock import ANY
 
 import pytest
+from twisted.internet.task import Clock
 
 import sockproto
 import sockproto.testing
@@ -17,9 +20,11 @@ from sockproto.handshakes.welcome import Welcome
 from sockproto.service import options
 from sockproto.service.logs import WORDS
 from sockproto.service.units import show_seconds, show_size
+from sockproto.sessions.forward import Forward
 from sockproto.signatures import Signature
 from sockproto.testing import play
-from sockproto.transport import gate
+from sockproto.transport import descriptions, gate, sockets
+from sockproto.transport.proxy import MAX_V1_BYTES, MAX_V2_BYTES, ProxyParser
 
 from .pages import DOCS, rows_of
 
@@ -71,6 +76,9 @@ def test_the_defaults_are_those_of_the_service():
         "backlog": str(options.DEFAULT_BACKLOG),
         "handshake": options.DEFAULT_HANDSHAKE,
         "session": "none",
+        "proxy-protocol": options.DEFAULT_PROXY_PROTOCOL,
+        "proxy-allow-from": str(options.Options().proxy or "none"),
+        "access-log": options.DEFAULT_ACCESS_LOG,
     }
 
 
@@ -145,6 +153,64 @@ def test_the_bytes_are_those_on_the_wire(table, handshake):
         assert type(story.outcome) is kinds[verdict], case
 
 
+@pytest.mark.parametrize("row", rows_of(REFERENCE / "wire.rst", 2), ids=lambda row: row[0])
+def test_a_proxy_header_says_whose_the_connection_is(row):
+    _, sent, whose, section = row
+    try:
+        header = ProxyParser("auto").receive_data(bytes.fromhex(sent))
+    except errors.PeerError:
+        told = "refused"
+    else:
+        assert header is not None
+        told = str(header.source or "the proxy's own")
+
+    assert told == whose
+    assert section.startswith("2")
+
+
+def test_the_bounds_of_a_proxy_header_are_those_of_the_parser():
+    text = (REFERENCE / "wire.rst").read_text()
+
+    assert f"at most {MAX_V1_BYTES} bytes" in text
+    assert f"at most {MAX_V2_BYTES} here" in text
+
+
+# Endpoints
+
+
+def test_the_endpoints_are_those_that_we_open():
+    assert rows_of(REFERENCE / "endpoints.rst") == [
+        [kind, ANY, ", ".join(form.order), ", ".join(form.named)]
+        for kind, form in descriptions._FORMS.items()
+    ]
+
+
+def test_the_parts_of_an_endpoint_are_those_that_are_read():
+    rows = {row[0]: row for row in rows_of(REFERENCE / "endpoints.rst", 1)}
+
+    assert list(rows) == list(descriptions._VALUES)
+    for key, (_, words) in descriptions._VALUES.items():
+        assert rows[key][1] == words
+    required = {form.required for form in descriptions._FORMS.values()} - {None} | {"cert"}
+    assert {key for key, row in rows.items() if row[2] == "required"} == required
+    assert int(rows["mode"][2], 8) == sockets.DEFAULT_MODE
+
+
+@pytest.mark.parametrize(
+    "row", rows_of(REFERENCE / "endpoints.rst", 2), ids=lambda row: row[0].replace("/", "-")
+)
+def test_a_string_is_refused_in_the_words_that_are_told(row, tmp_path, monkeypatch):
+    description, told = row
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LISTEN_FDS", raising=False)
+    (tmp_path / "notes").touch()
+
+    with pytest.raises(sockproto.ConfigurationError) as refused:
+        sockproto.listen(None, description, sockproto.ServerFactory(Welcome(), clock=Clock()))
+
+    assert str(refused.value) == f"cannot listen on {description}: {told}"
+
+
 # Plug-in strings
 
 
@@ -157,7 +223,18 @@ def test_the_built_in_handshakes_and_sessions_are_listed():
         ]
 
 
-@pytest.mark.parametrize("row", rows_of(REFERENCE / "plugin-strings.rst", 2), ids=str)
+def test_the_keywords_of_forward_are_its_parameters():
+    parameters = signature(Forward).parameters
+    told = [(row[0], row[1]) for row in rows_of(REFERENCE / "plugin-strings.rst", 2)]
+
+    assert told == [
+        (name, str(each.default))
+        for name, each in parameters.items()
+        if name not in ("endpoint", "reactor")
+    ]
+
+
+@pytest.mark.parametrize("row", rows_of(REFERENCE / "plugin-strings.rst", 3), ids=str)
 def test_an_argument_is_read_as_its_annotation_says(row):
     annotation, written, read = row
     known = {
