@@ -242,7 +242,13 @@ def test_the_version_is_one_line(tmp_path, runner):
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize(
+    "runner",
+    [
+        "twistd",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in RUNNERS if each != "twistd"),
+    ],
+)
 def test_a_stop_ends_every_connection_within_the_close_timeout(start, runner):
     limits = ["--close-timeout", "500ms", "--idle-timeout", "off", "--handshake-timeout", "off"]
     server = start.sockserver(

@@ -103,6 +103,7 @@ def test_an_observer_that_fails_is_detached_and_reported_once(logged):
     terms.emit(EVENT)
 
     assert seen == [EVENT, EVENT]
+    assert all(len(told) == 1 for told in terms.told.values())
     assert logged.take() == [
         "an observer failed and is detached: <Broken>: ZeroDivisionError('oops')"
     ]
