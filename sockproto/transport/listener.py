@@ -12,8 +12,8 @@ one descriptor. That saves the reactor's bookkeeping for each of them, and works
 that can watch a descriptor. A turn asks this epoll again until nobody is ready, or until it has
 given so many connections a turn that the reactor's other sockets should have theirs.
 
-Nothing is read in the moment of the accept: what a client sends comes a round trip later than it
-itself, and an attempt that fails costs as much as asking epoll. Who has spoken already is found in
+Nothing is read in the moment of the accept: what a client sends comes after its connection, if only
+by microseconds, and an attempt that fails costs as much as asking epoll. Who has spoken already is found in
 the same turn.
 """
 
