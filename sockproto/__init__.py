@@ -13,6 +13,9 @@ from sockproto._lazy import lazy_names
 from sockproto._version import __version__
 
 if TYPE_CHECKING:
+    from sockproto.admission.control import AdmissionControl
+    from sockproto.admission.networks import Networks
+    from sockproto.admission.policy import Policy
     from sockproto.core.arguments import Endpoint, Secret
     from sockproto.core.errors import (
         ConfigurationError,
@@ -45,9 +48,14 @@ if TYPE_CHECKING:
     from sockproto.limits import Limits
     from sockproto.transport.client import ClientFactory, HandshakeEndpoint, connect
     from sockproto.transport.endpoints import listen
+    from sockproto.transport.proxy import ProxyPolicy
     from sockproto.transport.server import ServerFactory
+    from sockproto.transport.tls import ClientTls, ServerTls
 
 _HOME = {
+    "AdmissionControl": "admission.control",
+    "Networks": "admission.networks",
+    "Policy": "admission.policy",
     "Endpoint": "core.arguments",
     "Secret": "core.arguments",
     "ConfigurationError": "core.errors",
@@ -84,15 +92,20 @@ _HOME = {
     "HandshakeEndpoint": "transport.client",
     "connect": "transport.client",
     "listen": "transport.endpoints",
+    "ProxyPolicy": "transport.proxy",
     "ServerFactory": "transport.server",
+    "ClientTls": "transport.tls",
+    "ServerTls": "transport.tls",
 }
 
 __all__ = [
     "Accept",
     "AcceptingPaused",
     "Address",
+    "AdmissionControl",
     "ClientFactory",
     "ClientHandshake",
+    "ClientTls",
     "ConfigurationError",
     "ConnectionEnded",
     "ConnectionOpened",
@@ -107,17 +120,21 @@ __all__ = [
     "HandshakeTimeout",
     "LimitExceeded",
     "Limits",
+    "Networks",
     "Observer",
     "Peer",
     "PeerDisconnected",
     "PeerError",
     "PeerFacts",
+    "Policy",
     "ProtocolViolation",
+    "ProxyPolicy",
     "Reject",
     "Rejected",
     "Secret",
     "ServerFactory",
     "ServerHandshake",
+    "ServerTls",
     "Shutdown",
     "SockprotoError",
     "TlsFacts",

@@ -26,7 +26,7 @@ from integration.kit import (
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.protocol import Factory
 
-from sockproto import Accept, Ending, PeerFacts, ProtocolViolation, Reject, TlsFacts
+from sockproto import Accept, Address, Ending, PeerFacts, ProtocolViolation, Reject, TlsFacts
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service.options import Options
@@ -270,6 +270,14 @@ def test_the_word_is_said_over_tls_alone(example):
     with pytest.raises(ProtocolViolation) as refused:
         converse(handshake.serve, b"TLS\nsesame\n")
     assert "in the clear" in str(refused.value)
+
+
+def test_a_stranger_from_a_network_that_is_denied_does_not_begin(example):
+    admission = example("guarded.py").factory._admission
+
+    assert "deny" in admission.admit(Address.ip("203.0.113.9", 4711))
+    tickets = [admission.admit(Address.ip("192.0.2.1", port)) for port in range(5)]
+    assert [isinstance(each, str) for each in tickets] == [False] * 4 + [True]
 
 
 def test_the_lessons_server_welcomes_the_token(start):
