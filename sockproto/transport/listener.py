@@ -13,8 +13,8 @@ that can watch a descriptor. A turn asks this epoll again until nobody is ready,
 given so many connections a turn that the reactor's other sockets should have theirs.
 
 Nothing is read in the moment of the accept: what a client sends comes after its connection, if only
-by microseconds, and an attempt that fails costs as much as asking epoll. Who has spoken already is found in
-the same turn.
+by microseconds, and an attempt that fails costs as much as asking epoll. Who has spoken already is
+found in the same turn.
 """
 
 from __future__ import annotations
