@@ -262,7 +262,7 @@ def has_hung_up(end: socket.socket) -> bool:
     return any(event & select.POLLHUP for _, event in poll.poll(0))
 
 
-@pytest.mark.parametrize("upwards", [True, False])
+@pytest.mark.parametrize("upwards", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_peer_that_does_not_read_the_last_words_is_gone_by_the_bound(
     start, unix_backend, upwards
 ):

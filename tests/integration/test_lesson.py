@@ -115,6 +115,8 @@ def test_the_token_is_welcomed_and_then_the_server_closes(lesson, kind):
     assert lesson.talk(kind, b"1") == WELCOME
 
 
+# The tutorial's own client does so over tcp in the ordinary run.
+@pytest.mark.slow
 def test_a_client_may_think_for_two_seconds(lesson):
     clients = [lesson.dial(kind) for kind in KINDS]
     # Not an event that is waited for: the silence itself is what is tried.

@@ -106,7 +106,7 @@ def door(kind: str) -> str:
 @pytest.mark.parametrize(
     ("rate", "stops"),
     [
-        pytest.param(STEADY, 5, id="a few"),
+        pytest.param(STEADY, 3, id="a few"),
         pytest.param(STEADY, 100, id="many", marks=LONG),
         pytest.param(PRESSING, 5, id="a few, pressing", marks=LONG),
         pytest.param(PRESSING, 50, id="many, pressing", marks=LONG),
