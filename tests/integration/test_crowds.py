@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import selectors
 import socket
 import time
@@ -17,7 +16,7 @@ from twisted.internet.threads import deferToThread
 from sockproto import Limits
 from sockproto.handshakes.passphrase import Passphrase
 
-from .kit import PATIENCE, descriptors, dial, read_to_end, until
+from .kit import PATIENCE, descriptors, dial, read_to_end, room_for, until
 
 
 @dataclass
@@ -71,15 +70,6 @@ class Crowd:
             self.lasted.append(time.monotonic() - self._clients[client])
             here.unregister(client)
             client.close()
-
-
-def room_for(sockets: int) -> None:
-    """Raise the soft limit of descriptors, if need be."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < sockets:
-        if hard < sockets:
-            pytest.skip(f"{sockets} descriptors are needed, the hard limit is {hard}")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (sockets, hard))
 
 
 SMALL = (100, Limits(idle_timeout=0.7, handshake_timeout=2.0), 0.15)
