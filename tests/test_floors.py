@@ -32,6 +32,7 @@ FLOORS = (
     "plugins",
     "service",
     "testing",
+    "commands",
     "cli",
     # The public names. Inside the house nobody goes out to come in by the front door.
     "__init__",

@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 import sockproto
 import sockproto.testing
 from sockproto import Accept, Limits, PeerError, Reject, cli, events, plugins
+from sockproto.commands import connect
 from sockproto.core import errors
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
@@ -121,7 +122,7 @@ def test_the_exit_statuses_are_those_of_the_command():
     told = {row[1]: int(row[0]) for row in rows_of(REFERENCE / "connect.rst")}
 
     assert told == {
-        name: getattr(cli, name)
+        name: getattr(connect, name)
         for name in ("ACCEPTED", "REJECTED", "USAGE", "UNREACHABLE", "CUT_OFF")
     }
 

@@ -1,0 +1,1 @@
+"""The commands of ``sockproto``, one a file: its name, its ``configure(parser)``, its ``run``."""
