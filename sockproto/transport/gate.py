@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from math import inf
 from random import random
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -35,7 +35,6 @@ from sockproto.core.errors import (
     LimitExceeded,
     PeerDisconnected,
     PeerError,
-    ProtocolViolation,
     Rejected,
     Shutdown,
 )
@@ -51,58 +50,16 @@ from sockproto.events import (
     Phase,
     Reason,
 )
-from sockproto.transport.closing import Leaving, say_goodbye
+from sockproto.transport.closing import say_goodbye
+from sockproto.transport.contract import Wire
 from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.lease import Lease
 from sockproto.transport.proxy import ProxyParser, ProxyPolicy
+from sockproto.transport.reasons import broke, reason_of
 from sockproto.transport.terms import Terms
 
 JITTER = 0.1
 """The part of a handshake's deadline that is added at random: a herd should not leave as one."""
-
-
-class Wire(Leaving, Protocol):
-    """What a gate needs of the thing that holds the socket."""
-
-    def leave(self) -> None:
-        """Be gone at once: with a plain close if nothing is owed, else with an abort."""
-        ...
-
-    def start_tls(self, early: bytes) -> None:
-        """
-        Speak TLS from here on, and call :meth:`Gate.tls_established` when it is.
-
-        Args:
-            early: The first bytes of it, which have been read already.
-        """
-        ...
-
-    def pause_reading(self) -> None:
-        """Take no more bytes from the network for now."""
-        ...
-
-    def resume_reading(self) -> None:
-        """Take bytes again."""
-        ...
-
-    def build_session(self, factory: Any) -> Any:
-        """Have the factory build a session for this peer; None if it declines."""
-        ...
-
-    def hand_over(
-        self, gate: Gate, session: Any, accept: Accept, early: bytes, *, ended: bool
-    ) -> None:
-        """
-        Make ``session`` the one that the transport talks to, under ``gate.lease(…)``.
-
-        Calls :meth:`concluded` when the session has begun, before it is given a byte; whoever
-        waits for the session then sees all that it receives.
-        """
-        ...
-
-    def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
-        """What has come of the handshake; ``session`` has begun, or is None."""
-        ...
 
 
 class Gate:
@@ -248,7 +205,7 @@ class Gate:
             facts = self.facts
             admitted = admission.admit(facts.address, uid=facts.uid, tls=self._tls)
         except BaseException as error:
-            self._give_up(_broke("the admission", error))
+            self._give_up(broke("the admission", error))
             return False
         if isinstance(admitted, str):
             self._give_up(Rejected(admitted), "refused")
@@ -284,7 +241,7 @@ class Gate:
             exchange = Exchange(terms.side, self.facts, terms.limits.max_handshake_bytes)
         except BaseException as error:
             # A KeyboardInterrupt: the one that an exchange lets through.
-            self._give_up(_broke("the handshake", error))
+            self._give_up(broke("the handshake", error))
             raise
         self._exchange = exchange
         # What its first step has brought upon itself had to wait for it.
@@ -499,7 +456,7 @@ class Gate:
         try:
             session = wire.build_session(self._terms.choose(accept.session))
         except BaseException as error:
-            self._give_up(_broke("the session's factory", error), exchange=exchange)
+            self._give_up(broke("the session's factory", error), exchange=exchange)
             return
         if self._stopping:
             self._give_up(Shutdown(), exchange=exchange)
@@ -561,7 +518,7 @@ class Gate:
             return
         self._exchange = self._proxy = None
         detail = error.reason if isinstance(error, Rejected) else str(error)
-        self._report(reason or _reason_of(error), detail, error, exchange)
+        self._report(reason or reason_of(error), detail, error, exchange)
         self._wire.concluded(error, None)
         self._wire.leave()
 
@@ -609,7 +566,7 @@ class Gate:
             return
         if isinstance(outcome, Reject):
             outcome = Rejected(outcome.reason)
-        reason = _reason_of(outcome)
+        reason = reason_of(outcome)
         detail = outcome.reason if isinstance(outcome, Rejected) else str(outcome)
         if reason in ("rejected", "lost") and self._terms.serving and not exchange.received:
             # It came and left without a byte: it has only looked whether we are there.
@@ -691,27 +648,3 @@ def _expected(exchange: Exchange) -> str:
     if exchange.deferred is not None:
         return "it to wait for us"
     return exchange.waiting_on or "a session to begin"
-
-
-def _broke(name: str, error: BaseException) -> HandshakeFailed:
-    """Somebody else's code broke."""
-    failed = HandshakeFailed(name, f"raised {error!r}")
-    failed.__cause__ = error
-    return failed
-
-
-def _reason_of(error: BaseException) -> Reason:
-    for kind, reason in _REASONS.items():
-        if isinstance(error, kind):
-            return reason
-    return "crashed"
-
-
-_REASONS: dict[type[BaseException], Reason] = {
-    HandshakeTimeout: "timeout",
-    LimitExceeded: "limit",
-    ProtocolViolation: "violation",
-    PeerDisconnected: "lost",
-    Rejected: "rejected",
-    Shutdown: "shutdown",
-}

@@ -24,8 +24,9 @@ from sockproto.service.units import show_seconds, show_size
 from sockproto.sessions.forward import Forward
 from sockproto.signatures import Signature
 from sockproto.testing import play
-from sockproto.transport import descriptions, gate, sockets
+from sockproto.transport import descriptions, sockets
 from sockproto.transport.proxy import MAX_V1_BYTES, MAX_V2_BYTES, ProxyParser
+from sockproto.transport.reasons import reason_of
 
 from .pages import DOCS, rows_of
 
@@ -109,7 +110,7 @@ def test_the_errors_lead_to_the_reasons_that_are_told():
     }
     told = {row[0]: row[2] for row in rows_of(REFERENCE / "endings.rst", 2)}
 
-    assert told == {name: gate._reason_of(error) for name, error in built.items()}
+    assert told == {name: reason_of(error) for name, error in built.items()}
     assert {name for name, error in built.items() if isinstance(error, PeerError)} == {
         each.__name__ for each in PeerError.__subclasses__()
     }
