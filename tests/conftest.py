@@ -11,12 +11,14 @@ from __future__ import annotations
 import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+
+from sockproto.cli import main
 
 SETTLING = 0.5
 """Seconds that what a test has closed may take to be gone."""
@@ -51,6 +53,19 @@ def pytest_collection_finish() -> None:
     """Leave what has been imported out of every garbage collection: many tests ask for one."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture
+def sockproto_command(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[Any, str, str]]:
+    """Run ``sockproto`` in this process: exit status, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[Any, str, str]:
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        said = capsys.readouterr()
+        return caught.value.code, said.out, said.err
+
+    return run
 
 
 @pytest.fixture

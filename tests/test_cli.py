@@ -1,30 +1,17 @@
-"""The words of the command: what it makes of a command line, without any network."""
+"""The words of the command: what it makes of a command line before any of its commands runs."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
-from sockproto import Accept, __version__
-from sockproto.cli import main
+from sockproto import __version__
+from sockproto.cli import COMMANDS
 
-HERE = __name__
 CANARY = "sesame4711"
-
-
-class ServerOnly:
-    async def serve(self, peer):
-        return Accept()
-
-
-def run(capsys, *arguments):
-    """Exit status, standard output and standard error."""
-    with pytest.raises(SystemExit) as caught:
-        main(arguments)
-    said = capsys.readouterr()
-    return caught.value.code, said.out, said.err
 
 
 @pytest.mark.parametrize(
@@ -39,64 +26,44 @@ def run(capsys, *arguments):
             ["connect", "tcp:h:1", "go", "away"],
             "something is left over; quote an argument with blanks; see sockproto --help",
         ),
-        (
-            ["connect", "tcp:h:1", "--timeout", "0"],
-            "argument --timeout: '0' is not a time above zero; write it like 5, 500ms, 10s or 2m",
-        ),
-        (["connect", "tcp:h:1", "--delay", "-1"], "argument --delay: '-1' is not a time above "),
-        (["connect", "tcp:h:1", "--handshake", "hello"], "unknown handshake 'hello': the known "),
-        (
-            ["connect", "tcp:h:1", "--handshake", f"{HERE}:ServerOnly"],
-            f"handshake {HERE}:ServerOnly has no client's side",
-        ),
-        (
-            ["connect", "tcp:h:1", "--handshake", f"{HERE}:ServerOnly", "--send", "1"],
-            "--send and --delay belong to the welcome handshake",
-        ),
-        (
-            ["connect", "tcp:h:1", "--handshake", f"{HERE}:ServerOnly", "--delay", "1"],
-            "--send and --delay belong to the welcome handshake",
-        ),
-        (
-            ["connect", "tcp:h:1", "--handshake", "passphrase:env=NO_SUCH_WORD"],
-            "passphrase finds no variable NO_SUCH_WORD in the environment",
-        ),
     ],
 )
-def test_a_mistake_is_one_line_and_status_2(capsys, arguments, said):
-    status, out, err = run(capsys, *arguments)
+def test_a_mistake_is_one_line_and_status_2(sockproto_command, arguments, said):
+    status, out, err = sockproto_command(*arguments)
 
     assert err.startswith(f"sockproto: {said}")
     assert err.count("\n") == 1
     assert (status, out) == (2, "")
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["tcp:h:1", f"passphrase:{CANARY}"],
-        ["tcp:h:1", "--handshake", "passphrase:open", CANARY],
-        ["tcp:h:1", "--handshake", f"passphrse:{CANARY}"],
-        ["tcp:h:1", f"--handshakes=passphrase:{CANARY}"],
-    ],
-)
-def test_a_secret_is_not_repeated(capsys, arguments):
-    status, out, err = run(capsys, "connect", *arguments)
+def test_what_is_left_over_is_not_repeated(sockproto_command):
+    status, out, err = sockproto_command("connect", "tcp:h:1", f"passphrase:{CANARY}")
 
     assert status == 2
     assert CANARY not in out + err
 
 
-def test_the_version_is_told(capsys):
-    assert run(capsys, "--version") == (0, f"sockproto {__version__}\n", "")
+def test_the_version_is_told(sockproto_command):
+    assert sockproto_command("--version") == (0, f"sockproto {__version__}\n", "")
 
 
-def test_the_help_tells_the_exit_statuses(capsys):
-    status, out, _ = run(capsys, "connect", "--help")
+def test_the_help_lists_every_command_with_what_it_does(sockproto_command):
+    status, out, _ = sockproto_command("--help")
 
     assert status == 0
     words = " ".join(out.split())
-    assert "0 accepted, 1 rejected, 2 usage, 3 cannot connect, 4 timed out or cut off" in words
+    assert [f"{name} {does}" in words for name, does in COMMANDS.items()] == [True] * len(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps(sockproto_command, name):
+    module = import_module(f"sockproto.commands.{name.replace('-', '_')}")
+    status, out, _ = sockproto_command(name, "--help")
+
+    assert status == 0
+    assert out.startswith(f"usage: sockproto {name} ")
+    assert module.__doc__ is not None
+    assert f"``sockproto {name}" in module.__doc__
 
 
 def test_the_package_runs_as_the_command():

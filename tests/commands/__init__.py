@@ -1,0 +1,1 @@
+"""Tests of the commands, run in this process and without any network."""
