@@ -19,6 +19,7 @@ from sockproto.commands.line import USAGE, Parser, say
 from sockproto.core.errors import ConfigurationError
 
 COMMANDS = {
+    "demo": "show a server and four clients at work",
     "connect": "connect to a server and shake hands",
 }
 """What each command does, in the order in which they are listed."""
