@@ -111,7 +111,7 @@ async def show(reactor: Any, limits: Limits) -> None:
     host: Any = port.getHost()
     where = host.port
     narrator.say(
-        f"A server listens on 127.0.0.1:{where}. It welcomes whoever sends the line 1, waits "
+        f"A server waits at 127.0.0.1:{where}. It welcomes whoever sends the line 1, waits "
         f"{show_seconds(limits.idle_timeout)} for\nthe next byte, and "
         f"{show_seconds(limits.handshake_timeout)} for all of them. Four clients connect at once.\n"
     )

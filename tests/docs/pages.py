@@ -82,7 +82,7 @@ _DIRECTIVE = re.compile(
     r"""
     ^(?P<indent>[ ]*+)
     (?:
-        \.\.[ ](?!list-table)(?P<name>[\w-]+)::[ ]*(?P<argument>[^\n]*)
+        \.\.[ ](?!list-table|toctree|auto)(?P<name>[\w-]+)::[ ]*(?P<argument>[^\n]*)
         | (?!\.\.[ ])(?P<paragraph>[^\n]*::)      # and a literal block after it
         | (?P<doctest>>>>[ ][^\n]*)
     )$

@@ -33,6 +33,9 @@ PORTS = re.compile(r"\b(8001|8471)\b")
 
 LISTENS = "listens on"
 
+TAKES_LONG = "sockproto demo"
+"""The command that is played in a test of its own."""
+
 _OVER = "-- the command is over --"
 
 _ALIKE = (
@@ -81,7 +84,7 @@ def commands_of(text: str) -> list[Command]:
     return [Command(command, tuple(output)) for command, output in commands]
 
 
-def play(page: Path, start: Starter) -> None:
+def play(page: Path, start: Starter, *, long: bool = False) -> None:
     """
     Play all the terminals of a page.
 
@@ -103,7 +106,7 @@ def play(page: Path, start: Starter) -> None:
     for block in blocks_of(page):
         if block.kind == "include" and block.text.endswith("/setup.cfg"):
             _install((page.parent / block.text).parent, start.cwd / "site")
-        if block.kind != "console":
+        if block.kind != "console" or (f"$ {TAKES_LONG}" in block.text) != long:
             continue
         commands = commands_of(with_free_ports(block.text))
         stays = [each for each in commands if each.stays]

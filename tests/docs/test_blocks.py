@@ -13,7 +13,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from .pages import COST, DOCS, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
+from .pages import COST, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
 from .terminal import commands_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -62,7 +62,7 @@ def test_a_block_is_run_by_somebody(block: Block):
         assert (block.page.parent / block.text).exists()
     elif block.kind == "text":
         assert block.page == README
-        assert block.text == COST.read_text(), "not the figures of the explanation"
+        assert COST.read_text().startswith(block.text), "not the figures of the explanation"
     elif block.kind == "python":
         whole = [file.read_text() for file in FILES if file.suffix == ".py"]
         assert any(is_a_passage(block.text, each) for each in whole), "no example has it"
@@ -110,13 +110,6 @@ def test_a_link_leads_somewhere(page: Path):
     if page == README:
         for target in re.findall(r"\]\((?!https:)([^)]+)\)", text):
             assert (ROOT / target).exists(), target
-
-
-def test_every_page_can_be_reached_from_the_readme():
-    text = README.read_text()
-    for page in DOCS.rglob("*.rst"):
-        if "news" not in page.parts:
-            assert f"({name_of(page)})" in text
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from .pages import PAGES, blocks_of, name_of
-from .terminal import commands_of, play
+from .terminal import TAKES_LONG, commands_of, play
 
 PLAYED = [page for page in PAGES if any(each.kind == "console" for each in blocks_of(page))]
 
@@ -23,6 +23,14 @@ def test_a_terminal_says_what_the_page_shows(page, start):
         if missing and os.environ.get("CI") != "true":
             pytest.skip(f"{program} is not installed: apt-get install {program}")
     play(page, start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [each for each in PAGES if f"$ {TAKES_LONG}" in each.read_text()], ids=name_of
+)
+def test_a_terminal_that_takes_long_does_so_too(page, start):
+    play(page, start, long=True)
 
 
 @pytest.mark.parametrize("page", PLAYED, ids=name_of)
