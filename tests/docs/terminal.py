@@ -41,7 +41,7 @@ _OVER = "-- the command is over --"
 _ALIKE = (
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}",
     r"(?<=sockproto )\d\S*(?= listens)",
-    r"(?<=127\.0\.0\.1:)\d{4,5}\b",
+    r"(?<=127\.0\.0\.[12]:)\d{4,5}\b",
     r"\d+\.\d+ m?s\b",
     r"(?<=in )\d+\.\d+s\b",
     r"(?<=\w=)/(?:[\w.-]+/)+",

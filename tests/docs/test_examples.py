@@ -288,3 +288,20 @@ def test_the_lessons_server_welcomes_the_token(start):
 
     assert talk(("127.0.0.1", port), b"1") == b"welcome to server!"
     assert talk(("127.0.0.1", port), b"2") == b"please go out!"
+
+
+@pytest.mark.parametrize(
+    "name", ["before_socketserver.py", "before_asyncio.py", "before_timeoutmixin.py"]
+)
+def test_what_people_move_from_works_too(start, name):
+    port = free_port()
+    program = (EXAMPLES / name).read_text().replace("8471", str(port))
+    (start.cwd / name).write_text(program)
+
+    start.program(sys.executable, "-u", name).wait_for("listens on")
+
+    for said, answered in ((b"sesame\nhello\n", b"OK\nhello\n"), (b"simsim\n", b"NO\n")):
+        with dial(("127.0.0.1", port)) as client:
+            client.sendall(said)
+            client.shutdown(socket.SHUT_WR)
+            assert read_to_end(client) == answered

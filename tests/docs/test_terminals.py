@@ -10,13 +10,23 @@ import pytest
 from .pages import PAGES, blocks_of, name_of
 from .terminal import TAKES_LONG, commands_of, play
 
+SLOW = "$ python -m sockproto.testing.attack"
+"""The command that makes a page one of the slow ones: an attack takes its time."""
+
 PLAYED = [page for page in PAGES if any(each.kind == "console" for each in blocks_of(page))]
 
 INSTALLED = ("openssl",)
 """Programs that a page's terminals run and that not every machine has."""
 
 
-@pytest.mark.parametrize("page", PLAYED, ids=name_of)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if SLOW in page.read_text() else [])
+        for page in PLAYED
+    ],
+    ids=name_of,
+)
 def test_a_terminal_says_what_the_page_shows(page, start):
     for program in INSTALLED:
         missing = shutil.which(program) is None and f"$ {program} " in page.read_text()
