@@ -60,11 +60,15 @@ class TlsFacts:
         alpn: The application protocol that was negotiated (RFC 7301), or None.
         names: The DNS names in the peer's *verified* certificate (RFC 6125); empty without one.
         certificate: That certificate, DER-encoded, or None.
+        end_point: What both ends know of this very connection and nobody in between can have:
+            ``tls-server-end-point`` (RFC 5929 section 4), a hash of the server's certificate. Empty
+            if it is unknown, and for a certificate that has none, as one signed with Ed25519.
     """
 
     alpn: str | None = None
     names: tuple[str, ...] = ()
     certificate: bytes | None = None
+    end_point: bytes = b""
 
 
 class Facts(Protocol):

@@ -10,13 +10,16 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import INegotiated
 
+from sockproto.core.end_point import end_point_of
 from sockproto.core.facts import Address, Facts, PeerFacts, TlsFacts
 
 _UCRED = struct.Struct("iII")
 """``struct ucred`` of unix(7): process, user, group."""
 
 
-def facts_of(transport: Any, sessions: tuple[str, ...], *, tls: bool) -> PeerFacts:
+def facts_of(
+    transport: Any, sessions: tuple[str, ...], *, tls: bool, serving: bool = True
+) -> PeerFacts:
     """
     Everything that a connected transport tells about its peer.
 
@@ -24,12 +27,14 @@ def facts_of(transport: Any, sessions: tuple[str, ...], *, tls: bool) -> PeerFac
         transport: Any stream transport of Twisted's.
         sessions: The names of the sessions on offer.
         tls: Whether TLS has been established on it.
+        serving: Whether we are its server.
     """
     address = address_of(transport.getPeer())
     local = address_of(transport.getHost())
     handle = transport.getHandle() if hasattr(transport, "getHandle") else None
     uid = uid_of(handle) if local.family == "unix" else None
-    return PeerFacts(address, local, tls_facts_of(transport) if tls else None, uid, sessions)
+    established = tls_facts_of(transport, serving=serving) if tls else None
+    return PeerFacts(address, local, established, uid, sessions)
 
 
 def address_of(address: Any) -> Address:
@@ -63,14 +68,24 @@ def speaks_tls(transport: Any) -> bool:
     return bool(INegotiated.providedBy(transport))
 
 
-def tls_facts_of(transport: Any) -> TlsFacts:
-    """What TLS has established; names and certificate only if the certificate was verified."""
+def tls_facts_of(transport: Any, *, serving: bool) -> TlsFacts:
+    """
+    What TLS has established; names and certificate only if the certificate was verified.
+
+    Args:
+        transport: One that speaks TLS.
+        serving: Whether we are the server of the two, and the server's certificate is ours.
+    """
     alpn = transport.negotiatedProtocol
     certificate = _verified_certificate(transport)
+    handle = transport.getHandle()
+    server = handle.get_certificate() if serving else handle.get_peer_certificate()
     return TlsFacts(
         alpn=None if alpn is None else alpn.decode("ascii", "backslashreplace"),
         names=() if certificate is None else _dns_names(certificate),
         certificate=None if certificate is None else _der(certificate),
+        # A server without a certificate would be one of anonymous cipher suites.
+        end_point=b"" if server is None else end_point_of(_der(server.to_cryptography())),
     )
 
 

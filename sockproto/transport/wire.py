@@ -73,7 +73,8 @@ class TransportWire(Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is established (IHandshakeListener)."""
         if self._gate is not None:
-            self._gate.tls_established(tls_facts_of(self.transport))
+            facts = tls_facts_of(self.transport, serving=self._terms.serving)
+            self._gate.tls_established(facts)
 
     def readConnectionLost(self) -> None:
         """The peer has finished sending (IHalfCloseableProtocol)."""

@@ -58,4 +58,4 @@ def test_nothing_is_known_unless_somebody_says_so():
 
 
 def test_tls_without_a_certificate_names_nobody():
-    assert TlsFacts(alpn="chat") == TlsFacts(alpn="chat", names=(), certificate=None)
+    assert TlsFacts(alpn="chat") == TlsFacts(alpn="chat", names=(), certificate=None, end_point=b"")

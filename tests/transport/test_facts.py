@@ -6,6 +6,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -23,7 +24,7 @@ from sockproto.transport.facts import (
 )
 from sockproto.transport.tls import ClientTls, ServerTls
 
-from .kit import LOCAL, PEER, Connection, Recorder, Sessions, TlsPair, certificate
+from .kit import LOCAL, PEER, Connection, Recorder, Sessions, TlsPair, certificate, end_point
 
 
 @pytest.mark.parametrize(
@@ -149,27 +150,30 @@ def test_only_what_encrypts_speaks_tls():
 def test_a_client_knows_the_names_and_the_certificate_that_it_has_verified():
     found, _ = certificate("localhost")
 
-    facts = tls_facts_of(established(alpn=[b"chat"]).client.protocol)
+    facts = tls_facts_of(established(alpn=[b"chat"]).client.protocol, serving=False)
 
-    assert facts == TlsFacts("chat", ("localhost",), found.public_bytes(Encoding.DER))
+    der = found.public_bytes(Encoding.DER)
+    assert facts == TlsFacts("chat", ("localhost",), der, end_point())
 
 
 def test_a_server_that_asks_for_no_certificate_knows_of_none():
-    assert tls_facts_of(established().server.protocol) == TlsFacts()
+    facts = tls_facts_of(established().server.protocol, serving=True)
+
+    assert facts == TlsFacts(end_point=end_point())
 
 
 def test_a_server_knows_the_client_whose_certificate_it_has_verified():
     found, _ = certificate("ann")
 
-    facts = tls_facts_of(established(names=("localhost", "ann")).server.protocol)
+    facts = tls_facts_of(established(names=("localhost", "ann")).server.protocol, serving=True)
 
-    assert facts == TlsFacts(None, ("ann",), found.public_bytes(Encoding.DER))
+    assert facts == TlsFacts(None, ("ann",), found.public_bytes(Encoding.DER), end_point())
 
 
 def test_a_certificate_without_names_has_none():
     pair = established(names=("localhost", ""))
 
-    facts = tls_facts_of(pair.server.protocol)
+    facts = tls_facts_of(pair.server.protocol, serving=True)
 
     assert facts.names == ()
     assert facts.certificate is not None
@@ -178,7 +182,7 @@ def test_a_certificate_without_names_has_none():
 def test_a_peer_that_was_asked_for_a_certificate_and_has_none_is_not_known():
     pair = established(ask=True)
 
-    assert tls_facts_of(pair.server.protocol) == TlsFacts()
+    assert tls_facts_of(pair.server.protocol, serving=True) == TlsFacts(end_point=end_point())
 
 
 def pem(found, key):
@@ -214,7 +218,7 @@ def known_by_names(folder, names):
     pair.client = Connection(TLSMemoryBIOFactory(client, True, sessions, clock))
     pair.ends = (pair.server, pair.client)
     pair.pump()
-    return found.public_bytes(Encoding.DER), tls_facts_of(pair.server.protocol)
+    return found.public_bytes(Encoding.DER), tls_facts_of(pair.server.protocol, serving=True)
 
 
 def test_names_that_are_not_of_hosts_are_left_to_who_reads_the_certificate(tmp_path):
@@ -229,7 +233,7 @@ def test_names_that_are_not_of_hosts_are_left_to_who_reads_the_certificate(tmp_p
 
     der, known = known_by_names(tmp_path, names.public_bytes())
 
-    assert known == TlsFacts(None, ("ann.example.org", "*.example.org"), der)
+    assert known == TlsFacts(None, ("ann.example.org", "*.example.org"), der, end_point())
 
 
 @pytest.mark.parametrize(
@@ -245,7 +249,7 @@ def test_names_that_are_not_of_hosts_are_left_to_who_reads_the_certificate(tmp_p
 def test_a_certificate_whose_names_make_no_sense_has_none(tmp_path, names):
     der, known = known_by_names(tmp_path, names)
 
-    assert known == TlsFacts(None, (), der)
+    assert known == TlsFacts(None, (), der, end_point())
 
 
 def test_tls_facts_are_told_when_tls_is_there():
@@ -253,4 +257,36 @@ def test_tls_facts_are_told_when_tls_is_there():
 
     facts = facts_of(pair.server.protocol, ("chat",), tls=True)
 
-    assert facts == PeerFacts(PEER, LOCAL, TlsFacts("chat"), None, ("chat",))
+    known = TlsFacts("chat", end_point=end_point())
+    assert facts == PeerFacts(PEER, LOCAL, known, None, ("chat",))
+
+
+@pytest.mark.parametrize("names", [("localhost", None), ("localhost", "ann")])
+def test_both_ends_know_the_same_end_point_whoever_shows_a_certificate(names):
+    pair = established(names=names)
+
+    server = facts_of(pair.server.protocol, (), tls=True, serving=True)
+    client = facts_of(pair.client.protocol, (), tls=True, serving=False)
+
+    assert server.tls.end_point == client.tls.end_point == end_point()
+
+
+def test_without_a_certificate_of_the_server_there_is_no_end_point():
+    class Anonymous:
+        """A connection of a cipher suite that authenticates nobody (RFC 5246 section A.5)."""
+
+        negotiatedProtocol = None
+
+        def getHandle(self):
+            return self
+
+        def get_context(self):
+            return self
+
+        def get_verify_mode(self):
+            return SSL.VERIFY_NONE
+
+        def get_certificate(self):
+            return None
+
+    assert tls_facts_of(Anonymous(), serving=True) == TlsFacts()

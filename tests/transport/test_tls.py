@@ -5,6 +5,7 @@ import os
 import ssl
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from weakref import ref
 
@@ -149,8 +150,8 @@ class Pair(TlsPair):
 
     @property
     def known(self):
-        """What the server knows of the client."""
-        return tls_facts_of(self.server.protocol)
+        """What the server knows of the client; of itself it knows more."""
+        return replace(tls_facts_of(self.server.protocol, serving=True), end_point=b"")
 
     @property
     def trouble(self):

@@ -31,6 +31,7 @@ from .kit import (
     Tickets,
     TlsPair,
     Word,
+    end_point,
     runs,
     tls_creators,
 )
@@ -333,7 +334,7 @@ def test_over_tls_the_handshake_begins_when_tls_is_there(cut):
     client.transport.write(b"yes\nhello")
     pair.pump(cut)
 
-    assert seen == [(TlsFacts("chat"), ["ConnectionOpened"])]
+    assert seen == [(TlsFacts("chat", end_point=end_point()), ["ConnectionOpened"])]
     assert b"".join(client.told[1:]) == b"OK\n"
     told = sessions.built[0].told
     assert (told[:2], b"".join(told[2:])) == ([Accept(b"OK\n", identity="ann"), "made"], b"hello")
