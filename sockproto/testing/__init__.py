@@ -20,16 +20,26 @@ from typing import TYPE_CHECKING
 from sockproto._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from sockproto.testing.conformance.examine import assert_conforms, conform
+    from sockproto.testing.conformance.results import Report, Result, Verdict
     from sockproto.testing.conversation import Story, converse, play
     from sockproto.testing.cuts import every_cut
+    from sockproto.testing.dialogues import Dialogue, dialogue
     from sockproto.testing.rehearsal import Rehearsal, rehearse
     from sockproto.testing.server import RunningServer, serve
 
 _HOME = {
+    "Dialogue": "dialogues",
     "Rehearsal": "rehearsal",
+    "Report": "conformance.results",
+    "Result": "conformance.results",
     "RunningServer": "server",
     "Story": "conversation",
+    "Verdict": "conformance.results",
+    "assert_conforms": "conformance.examine",
+    "conform": "conformance.examine",
     "converse": "conversation",
+    "dialogue": "dialogues",
     "every_cut": "cuts",
     "play": "conversation",
     "rehearse": "rehearsal",
@@ -37,10 +47,17 @@ _HOME = {
 }
 
 __all__ = [
+    "Dialogue",
     "Rehearsal",
+    "Report",
+    "Result",
     "RunningServer",
     "Story",
+    "Verdict",
+    "assert_conforms",
+    "conform",
     "converse",
+    "dialogue",
     "every_cut",
     "play",
     "rehearse",

@@ -19,6 +19,9 @@ from sockproto.core.facts import NO_FACTS, PeerFacts, TlsFacts
 from sockproto.core.handshake import Outcome, Side
 from sockproto.testing.cuts import every_cut
 
+NEW_TLS = TlsFacts()
+"""What is known about a peer that has asked for TLS and got it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Story:
@@ -140,7 +143,7 @@ def converse(
 class Run:
     """One exchange, and what a shell would do for it: collect what it says, bring it results."""
 
-    def __init__(self, side: Side, facts: PeerFacts | None, max_bytes: int) -> None:
+    def __init__(self, side: Side, facts: PeerFacts | None, max_bytes: int = MAX_BYTES) -> None:
         self.exchange = Exchange(side, facts, max_bytes=max_bytes)
         self._facts = facts or NO_FACTS
         self.sent = b""
@@ -157,9 +160,9 @@ class Run:
         self.exchange.receive_eof()
         self._look()
 
-    def start_tls(self) -> None:
+    def start_tls(self, tls: TlsFacts = NEW_TLS) -> None:
         """Both ends have asked for TLS: let this one believe that it is there."""
-        self.exchange.tls_started(replace(self._facts, tls=TlsFacts()))
+        self.exchange.tls_started(replace(self._facts, tls=tls))
         self._look()
 
     def _look(self) -> None:

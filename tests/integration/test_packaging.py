@@ -116,8 +116,11 @@ def test_a_wheel_brings_what_is_ours_and_nothing_of_twisted(tmp_path, checkout):
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    ours = {str(path.relative_to(checkout)) for path in (checkout / "sockproto").rglob("*.py")}
-    assert names == ours | {"sockproto/py.typed", "twisted/plugins/sockproto_dropin.py"}
+    ours = [*(checkout / "sockproto").rglob("*.py"), *(checkout / "sockproto").rglob("*.txt")]
+    assert names == {str(path.relative_to(checkout)) for path in ours} | {
+        "sockproto/py.typed",
+        "twisted/plugins/sockproto_dropin.py",
+    }
 
     # It comes and goes, and Twisted stays as it was.
     there = environment(tmp_path / "there")

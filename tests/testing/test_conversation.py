@@ -25,9 +25,13 @@ def test_the_kit_is_complete_and_does_not_bring_twisted_along():
     program = (
         "import sys, sockproto.testing as kit\n"
         "assert 'sockproto.core' not in sys.modules\n"
-        "for name in kit.__all__:\n"
+        # The checks of a whole handshake put it behind the gate, which is Twisted's.
+        "gated = {'conform', 'assert_conforms'}\n"
+        "for name in set(kit.__all__) - gated:\n"
         "    assert callable(getattr(kit, name)), name\n"
         "assert not [name for name in sys.modules if name.startswith('twisted')]\n"
+        "for name in gated:\n"
+        "    assert callable(getattr(kit, name)), name\n"
     )
 
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

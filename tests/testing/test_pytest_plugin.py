@@ -83,3 +83,54 @@ def test_it_costs_nothing_where_it_is_not_used():
     loaded = done.stdout.split()
     assert "sockproto.testing.pytest_plugin" in loaded
     assert not [name for name in loaded if name.startswith(("twisted.", "pytest_twisted"))]
+
+
+HYGIENE = """
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.logger import Logger
+
+from sockproto import Accept
+from sockproto.handshakes.passphrase import Passphrase
+
+pytestmark = pytest.mark.usefixtures("sockproto_hygiene")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_shakes_hands_and_leaves_nothing(sockproto_server, sockproto_client):
+    server = await sockproto_server(Passphrase(b"sesame"))
+    assert await sockproto_client(server, Passphrase(b"sesame")) == Accept()
+
+
+def test_a_timer():
+    reactor.callLater(60, print)
+
+
+def test_a_failure():
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        Logger().failure("it broke")
+
+
+def test_a_failure_that_is_expected(sockproto_failures):
+    test_a_failure()
+    assert len(sockproto_failures.take(ZeroDivisionError)) == 1
+
+
+def test_a_clock(sockproto_clock):
+    sockproto_clock.callLater(1, print)
+"""
+
+
+def test_what_a_test_leaves_behind_fails_it(tmp_path):
+    (tmp_path / "test_others.py").write_text(HYGIENE)
+
+    done = pytest_run(tmp_path)
+
+    words = done.stdout
+    assert "5 passed, 3 errors" in words, words
+    assert "left in the reactor: <DelayedCall" in words
+    assert "logged failure: it broke: ZeroDivisionError('division by zero')" in words
+    assert "left in the clock: <DelayedCall" in words

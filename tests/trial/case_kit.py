@@ -13,6 +13,7 @@ from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.sessions.echo import Echo
 from sockproto.testing import converse, serve
+from sockproto.testing.trial import HandshakeTestMixin
 
 
 class WithoutANetwork(SynchronousTestCase):
@@ -44,3 +45,15 @@ class OnARealSocket(TestCase):
         self.addCleanup(server.stop)
 
         self.assertEqual(await server.say(b"sesame\nhello", finish=True), b"OK\nhello")
+
+
+class WithTheMixin(HandshakeTestMixin, TestCase):
+    async def test_a_server_is_started_and_stopped(self):
+        server = await self.serve(Passphrase(b"sesame"))
+
+        self.assertEqual(await self.connect(server, Passphrase(b"sesame")), Accept())
+
+    def test_a_clock_is_there(self):
+        clock = self.clock()
+        clock.callLater(1, lambda: None)
+        clock.advance(1)
