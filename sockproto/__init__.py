@@ -38,15 +38,18 @@ if TYPE_CHECKING:
     from sockproto.core.peer import Peer
     from sockproto.events import (
         AcceptingPaused,
+        CapReached,
         ConnectionEnded,
         ConnectionOpened,
         Ending,
         Event,
         HandshakeEnded,
         Observer,
+        RefusalWaived,
     )
     from sockproto.limits import Limits
     from sockproto.transport.client import ClientFactory, HandshakeEndpoint, connect
+    from sockproto.transport.datagram import listen_datagrams
     from sockproto.transport.endpoints import listen
     from sockproto.transport.proxy import ProxyPolicy
     from sockproto.transport.server import ServerFactory
@@ -81,16 +84,19 @@ _HOME = {
     "Reject": "core.outcomes",
     "Peer": "core.peer",
     "AcceptingPaused": "events",
+    "CapReached": "events",
     "ConnectionEnded": "events",
     "ConnectionOpened": "events",
     "Ending": "events",
     "Event": "events",
     "HandshakeEnded": "events",
     "Observer": "events",
+    "RefusalWaived": "events",
     "Limits": "limits",
     "ClientFactory": "transport.client",
     "HandshakeEndpoint": "transport.client",
     "connect": "transport.client",
+    "listen_datagrams": "transport.datagram",
     "listen": "transport.endpoints",
     "ProxyPolicy": "transport.proxy",
     "ServerFactory": "transport.server",
@@ -103,6 +109,7 @@ __all__ = [
     "AcceptingPaused",
     "Address",
     "AdmissionControl",
+    "CapReached",
     "ClientFactory",
     "ClientHandshake",
     "ClientTls",
@@ -129,6 +136,7 @@ __all__ = [
     "Policy",
     "ProtocolViolation",
     "ProxyPolicy",
+    "RefusalWaived",
     "Reject",
     "Rejected",
     "Secret",
@@ -143,6 +151,7 @@ __all__ = [
     "__version__",
     "connect",
     "listen",
+    "listen_datagrams",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -12,6 +12,8 @@ Twisted's takes, in the same order and with the same quoting.
 ``systemd:index=N``, ``systemd:name=NAME``         what systemd has opened, sd_listen_fds(3)
 ``fd:N:backlog=N``                                 what whoever started us has opened
 ``tls:PORT:interface=HOST:cert=PATH:key=PATH``     TLS over TCP; the rest is in :class:`TlsFiles`
+``udp:PORT:interface=HOST:dual=1``                 datagrams: IPv4, IPv6, or with ``dual=1`` both
+``unixgram:PATH:mode=600:replace=1``               datagrams: a file, or an abstract name
 =================================================  ==============================================
 """
 
@@ -20,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import SOCK_DGRAM
 from typing import Any, Literal, NamedTuple, cast
 
 from sockproto.core.errors import ConfigurationError
@@ -29,7 +32,10 @@ from sockproto.transport import sockets
 from sockproto.transport.sockets import Door
 from sockproto.transport.tls import Verify
 
-Kind = Literal["tcp", "tcp6", "unix", "systemd", "fd", "tls"]
+Kind = Literal["tcp", "tcp6", "unix", "systemd", "fd", "tls", "udp", "unixgram"]
+
+DATAGRAMS: tuple[Kind, ...] = ("udp", "unixgram")
+"""The kinds that are for datagrams. ``systemd`` and ``fd`` may be, and the others are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,8 @@ class Description:
 
     Attributes:
         kind: What the string begins with.
-        port, interface, dual: For ``tcp``, ``tcp6`` and ``tls``.
-        address, mode, replace: For ``unix``.
+        port, interface, dual: For ``tcp``, ``tcp6``, ``tls`` and ``udp``.
+        address, mode, replace: For ``unix`` and ``unixgram``.
         domain, index, name: For ``systemd``.
         fileno: For ``fd``.
         backlog: How many clients the kernel may keep waiting; None if the string does not say it.
@@ -94,6 +100,8 @@ class Description:
         Raises:
             ConfigurationError: If that is not possible: the reason, in one sentence.
         """
+        if self.kind in DATAGRAMS:
+            raise ConfigurationError("no connection comes over datagrams; use listen_datagrams()")
         if self.kind == "systemd":
             return sockets.systemd(
                 index=self.index, name=self.name, domain=self.domain, backlog=self.backlog
@@ -106,6 +114,25 @@ class Description:
             return sockets.unix(self.address, backlog=backlog, mode=self.mode, replace=self.replace)
         v6 = self.kind == "tcp6"
         return sockets.tcp(self.port, self.interface, backlog=backlog, v6=v6, dual=self.dual)
+
+    def open_for_datagrams(self) -> Door:
+        """
+        Open the door for datagrams.
+
+        Raises:
+            ConfigurationError: If that is not possible: the reason, in one sentence.
+        """
+        if self.kind == "udp":
+            return sockets.udp(self.port, self.interface, dual=self.dual)
+        if self.kind == "unixgram":
+            return sockets.unixgram(self.address, mode=self.mode, replace=self.replace)
+        if self.kind == "systemd":
+            return sockets.systemd(
+                index=self.index, name=self.name, domain=self.domain, kind=SOCK_DGRAM
+            )
+        if self.kind == "fd":
+            return sockets.inherited(self.fileno, kind=SOCK_DGRAM)
+        raise ConfigurationError(f"{self.kind} is for connections; {_USE_DATAGRAMS}")
 
 
 def describe(text: str) -> Description | None:
@@ -136,18 +163,25 @@ def describe(text: str) -> Description | None:
     return Description(kind=cast(Kind, kind), **values)
 
 
-def client_string(address: Address, tls: bool = False) -> str:
+def is_for_datagrams(text: str) -> bool:
+    """Whether an endpoint string, right or wrong, is one of :data:`DATAGRAMS`."""
+    return unquote(cut(text, ":")[0]).lower() in DATAGRAMS
+
+
+def client_string(address: Address, tls: bool = False, datagrams: bool = False) -> str:
     """
     The endpoint string with which a client on this machine reaches an address.
 
     Args:
         address: Where a door is.
         tls: Whether TLS is spoken there.
+        datagrams: Whether it is a door for datagrams.
     """
     if address.family == "unix":
-        return f"unix:{_quote(address.path)}"
+        return f"{'unixgram' if datagrams else 'unix'}:{_quote(address.path)}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
-    return f"{'tls' if tls else 'tcp'}:{_quote(host)}:{address.port}"
+    kind = "udp" if datagrams else "tls" if tls else "tcp"
+    return f"{kind}:{_quote(host)}:{address.port}"
 
 
 class _Piece(NamedTuple):
@@ -199,7 +233,11 @@ _FORMS: Mapping[str, _Form] = {
         ("port", "interface", "backlog"),
         ("dual", "cert", "key", "clientCA", "verify", "alpn"),
     ),
+    "udp": _Form("udp:8001:interface=127.0.0.1", "port", ("port", "interface"), ("dual",)),
+    "unixgram": _Form("unixgram:/run/door:mode=660", "address", ("address", "mode"), ("replace",)),
 }
+
+_USE_DATAGRAMS = f"write {_FORMS['udp'].usage} or {_FORMS['unixgram'].usage}"
 
 
 def _pieces(rest: str | None) -> list[_Piece]:

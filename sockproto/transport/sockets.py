@@ -1,5 +1,5 @@
 """
-Doors: listening sockets that are ours.
+Doors: sockets of ours that strangers come to.
 
 A socket that Twisted has created is shut down for every holder when it stops listening, and one
 that Twisted adopts is re-listened and, on a path, made writable for everybody and unlinked. So we
@@ -21,7 +21,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from socket import (
@@ -35,9 +35,11 @@ from socket import (
     SO_ACCEPTCONN,
     SO_REUSEADDR,
     SO_TYPE,
+    SOCK_DGRAM,
     SOCK_STREAM,
     SOL_SOCKET,
     AddressFamily,
+    SocketKind,
     gaierror,
     getaddrinfo,
     socket,
@@ -45,6 +47,7 @@ from socket import (
 
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
+from sockproto.transport.datagram_facts import ask_for_more
 
 DEFAULT_MODE = 0o600
 """Who may connect to a unix socket: whoever we are, and root."""
@@ -88,7 +91,7 @@ _NO_INTERFACE = 2**31 - 1
 
 class Door:
     """
-    A listening stream socket.
+    A listening stream socket, or a datagram socket that is bound.
 
     Attributes:
         socket: Does not block, and is closed on exec.
@@ -161,22 +164,35 @@ def tcp(port: int, host: str = "", *, backlog: int, v6: bool = False, dual: bool
     Raises:
         ConfigurationError: If that is not possible: the reason, in one sentence.
     """
-    if dual and host not in ("", "::"):
-        raise ConfigurationError(
-            f"a dual-stack socket listens on every address, not on {host} alone; "
-            "leave the interface out, or dual=1"
-        )
-    family = AF_INET6 if v6 or dual or ":" in host else AF_INET
     with _explained(_ADVICE), ExitStack() as undo:
-        place = _resolve(host, port, family)
-        listening = undo.enter_context(socket(family, SOCK_STREAM))
+        place, listening = _socket_for(SOCK_STREAM, port, host, v6, dual)
+        undo.enter_context(listening)
         listening.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
-        if family == AF_INET6:
-            listening.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, not dual)
         listening.bind(place)
         listening.listen(backlog)
         undo.pop_all()
     return Door(listening, _address_of(listening))
+
+
+def udp(port: int, host: str = "", *, dual: bool = False) -> Door:
+    """
+    Receive datagrams on a UDP port.
+
+    Args:
+        port, host, dual: As for :func:`tcp`.
+
+    Raises:
+        ConfigurationError: If that is not possible: the reason, in one sentence.
+    """
+    with _explained(_ADVICE), ExitStack() as undo:
+        place, bound = _socket_for(SOCK_DGRAM, port, host, False, dual)
+        undo.enter_context(bound)
+        ask_for_more(bound)
+        # Without SO_REUSEADDR: of a UDP port that has it, anybody who has it too takes the
+        # datagrams away (socket(7)), and there are no old connections that would linger.
+        bound.bind(place)
+        undo.pop_all()
+    return Door(bound, _address_of(bound))
 
 
 def unix(path: str, *, backlog: int, mode: int | None = None, replace: bool = False) -> Door:
@@ -196,23 +212,32 @@ def unix(path: str, *, backlog: int, mode: int | None = None, replace: bool = Fa
     Raises:
         ConfigurationError: If that is not possible: the reason, in one sentence.
     """
-    if path[:1] in ("@", "\0"):
-        return _abstract(path[1:], backlog, mode)
-    _check_length(path)
-    folder, name = os.path.split(path)
     with _explained(_UNIX_ADVICE), ExitStack() as undo:
         listening = undo.enter_context(socket(AF_UNIX, SOCK_STREAM))
-        place = _Name(folder, name)
-        undo.callback(place.forget)
-        with place.locked():
-            place.make_way(path, replace)
-            with place.bound(listening, DEFAULT_MODE if mode is None else mode):
-                listening.listen(backlog)
+        door = _at(path, listening, lambda: listening.listen(backlog), mode, replace)
         undo.pop_all()
-    return Door(listening, Address("unix", path=path), name=place)
+    return door
 
 
-def inherited(fileno: int, *, backlog: int | None = None) -> Door:
+def unixgram(path: str, *, mode: int | None = None, replace: bool = False) -> Door:
+    """
+    Receive datagrams on a unix socket.
+
+    Args:
+        path, mode, replace: As for :func:`unix`. ``mode`` says who may send.
+
+    Raises:
+        ConfigurationError: If that is not possible: the reason, in one sentence.
+    """
+    with _explained(_UNIX_ADVICE), ExitStack() as undo:
+        bound = undo.enter_context(socket(AF_UNIX, SOCK_DGRAM))
+        ask_for_more(bound)
+        door = _at(path, bound, lambda: None, mode, replace)
+        undo.pop_all()
+    return door
+
+
+def inherited(fileno: int, *, backlog: int | None = None, kind: SocketKind = SOCK_STREAM) -> Door:
     """
     Go on with a socket that listens already, and that whoever started this program has left open.
 
@@ -222,11 +247,12 @@ def inherited(fileno: int, *, backlog: int | None = None) -> Door:
     Args:
         fileno: The descriptor.
         backlog: How many clients the kernel may keep waiting; unless given, as many as it may now.
+        kind: Which kind of socket is meant: ``SOCK_STREAM`` or ``SOCK_DGRAM``.
 
     Raises:
         ConfigurationError: If it cannot be used: the reason, in one sentence.
     """
-    return _adopt(fileno, backlog, None)
+    return _adopt(fileno, backlog, None, kind)
 
 
 def systemd(
@@ -235,6 +261,7 @@ def systemd(
     name: str | None = None,
     domain: str | None = None,
     backlog: int | None = None,
+    kind: SocketKind = SOCK_STREAM,
     environ: Mapping[str, str] | None = None,
 ) -> Door:
     """
@@ -244,7 +271,7 @@ def systemd(
         index: Which of them, from 0.
         name: Or which by its ``FileDescriptorName=`` (systemd.socket(5)).
         domain: The family that it must have: ``INET``, ``INET6`` or ``UNIX``.
-        backlog: As for :func:`inherited`.
+        backlog, kind: As for :func:`inherited`.
         environ: The environment; unless given, ours.
 
     Raises:
@@ -260,7 +287,7 @@ def systemd(
         raise ConfigurationError(
             f"no socket {index} was passed to us, but {len(names)}, counted from 0"
         )
-    return _adopt(FIRST_PASSED + index, backlog, domain)
+    return _adopt(FIRST_PASSED + index, backlog, domain, kind)
 
 
 class _Name:
@@ -308,7 +335,7 @@ class _Name:
             raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
     @contextmanager
-    def bound(self, listening: socket, mode: int) -> Iterator[None]:
+    def bound(self, unbound: socket, mode: int) -> Iterator[None]:
         """Bind under the temporary name, and take the real one when the block is done."""
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(self._look(_TEMPORARY).st_mode):
@@ -319,7 +346,7 @@ class _Name:
             place = f"/proc/self/fd/{self._handle}/{_TEMPORARY}"
         umask = os.umask(0o777 & ~mode)
         try:
-            listening.bind(place)
+            unbound.bind(place)
         finally:
             os.umask(umask)
         try:
@@ -351,7 +378,26 @@ class _Name:
         return found.st_dev, found.st_ino
 
 
-def _abstract(name: str, backlog: int, mode: int | None) -> Door:
+def _at(
+    path: str, unbound: socket, listen: Callable[[], object], mode: int | None, replace: bool
+) -> Door:
+    """Bind a unix socket at a path or to an abstract name; it listens before it is seen."""
+    if path[:1] in ("@", "\0"):
+        return _abstract(path[1:], unbound, listen, mode)
+    _check_length(path)
+    folder, name = os.path.split(path)
+    with ExitStack() as undo:
+        place = _Name(folder, name)
+        undo.callback(place.forget)
+        with place.locked():
+            place.make_way(path, replace)
+            with place.bound(unbound, DEFAULT_MODE if mode is None else mode):
+                listen()
+        undo.pop_all()
+    return Door(unbound, Address("unix", path=path), name=place)
+
+
+def _abstract(name: str, unbound: socket, listen: Callable[[], object], mode: int | None) -> Door:
     if not name:
         raise ConfigurationError("an abstract name needs at least one character after its @")
     if mode is not None:
@@ -361,12 +407,9 @@ def _abstract(name: str, backlog: int, mode: int | None) -> Door:
         )
     _check_length(name)
     path = f"\0{name}"
-    with _explained(_UNIX_ADVICE), ExitStack() as undo:
-        listening = undo.enter_context(socket(AF_UNIX, SOCK_STREAM))
-        listening.bind(os.fsencode(path))
-        listening.listen(backlog)
-        undo.pop_all()
-    return Door(listening, Address("unix", path=path))
+    unbound.bind(os.fsencode(path))
+    listen()
+    return Door(unbound, Address("unix", path=path))
 
 
 def _check_length(path: str) -> None:
@@ -400,6 +443,23 @@ def _is_alive(path: str) -> bool:
     return True
 
 
+def _socket_for(
+    kind: SocketKind, port: int, host: str, v6: bool, dual: bool
+) -> tuple[tuple[object, ...], socket]:
+    """Where to bind, and a socket of the family for it."""
+    if dual and host not in ("", "::"):
+        raise ConfigurationError(
+            f"a dual-stack socket listens on every address, not on {host} alone; "
+            "leave the interface out, or dual=1"
+        )
+    family = AF_INET6 if v6 or dual or ":" in host else AF_INET
+    place = _resolve(host, port, family)
+    made = socket(family, kind)
+    if family == AF_INET6:
+        made.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, not dual)
+    return place, made
+
+
 def _resolve(host: str, port: int, family: AddressFamily) -> tuple[object, ...]:
     try:
         found = getaddrinfo(host or None, port, family, SOCK_STREAM, flags=AI_PASSIVE)
@@ -410,37 +470,42 @@ def _resolve(host: str, port: int, family: AddressFamily) -> tuple[object, ...]:
     return found[0][4]
 
 
-def _adopt(fileno: int, backlog: int | None, domain: str | None) -> Door:
+def _adopt(fileno: int, backlog: int | None, domain: str | None, kind: SocketKind) -> Door:
     who = f"descriptor {fileno}"
     try:
         listening = socket(fileno=fileno)
     except OSError as error:
         trouble = "is no socket" if error.errno == errno.ENOTSOCK else "is not open"
+        wanted = "datagram" if kind == SOCK_DGRAM else "listening"
         raise ConfigurationError(
-            f"{who} {trouble}; whoever starts this program has to pass a listening socket there"
+            f"{who} {trouble}; whoever starts this program has to pass a {wanted} socket there"
         ) from error
-    trouble = _unfit(listening, domain)
+    trouble = _unfit(listening, domain, kind)
     if trouble:
         # Then it is not ours to close.
         listening.detach()
         raise ConfigurationError(f"{who} {trouble}")
     listening.set_inheritable(False)
-    if backlog is not None:
+    if kind == SOCK_DGRAM:
+        ask_for_more(listening)
+    elif backlog is not None:
         # What listens already goes on, with another backlog.
         listening.listen(backlog)
     return Door(listening, _address_of(listening), inherited=True)
 
 
-def _unfit(listening: socket, domain: str | None) -> str:
+def _unfit(listening: socket, domain: str | None, kind: SocketKind) -> str:
     """Why a socket that was passed to us cannot be a door; empty if it can."""
     family = _FAMILIES.get(listening.family)
     if family is None:
         return "is neither an IP nor a unix socket; pass one of these"
     if domain not in (None, family):
         return f"is a socket of the domain {family}, not {domain}; say domain={family}"
-    if listening.getsockopt(SOL_SOCKET, SO_TYPE) != SOCK_STREAM:
+    if listening.getsockopt(SOL_SOCKET, SO_TYPE) != kind:
+        if kind == SOCK_DGRAM:
+            return "is no datagram socket; pass one (with systemd, by ListenDatagram=)"
         return "is no stream socket; pass one (with systemd, by ListenStream=)"
-    if not listening.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
+    if kind == SOCK_STREAM and not listening.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
         return "is a socket that does not listen; pass one that does (with systemd, by Accept=no)"
     # Nothing that is closed on exec has come to us through one.
     if not listening.get_inheritable():

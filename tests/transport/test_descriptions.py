@@ -1,3 +1,4 @@
+import socket
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,14 @@ from twisted.internet.testing import MemoryReactorClock
 
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
-from sockproto.transport.descriptions import Description, TlsFiles, client_string, describe
+from sockproto.transport.descriptions import (
+    DATAGRAMS,
+    Description,
+    TlsFiles,
+    client_string,
+    describe,
+    is_for_datagrams,
+)
 
 
 def what_is_wrong_with(text):
@@ -111,6 +119,34 @@ def test_a_relative_path_of_a_tls_string_means_what_it_means_now(tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    ("text", "kind", "values"),
+    [
+        ("udp:8001", "udp", {"port": 8001}),
+        ("udp:0:127.0.0.1", "udp", {"interface": "127.0.0.1"}),
+        (r"udp:80:interface=\:\:1", "udp", {"port": 80, "interface": "::1"}),
+        ("udp:80:dual=1", "udp", {"port": 80, "dual": True}),
+        ("unixgram:/run/door", "unixgram", {"address": "/run/door"}),
+        ("unixgram:@door", "unixgram", {"address": "@door"}),
+        ("unixgram:door:660:replace=1", "unixgram", {"address": "door", "mode": 0o660}),
+    ],
+)
+def test_a_string_for_datagrams_has_no_backlog(text, kind, values):
+    if text.endswith("replace=1"):
+        values = {**values, "replace": True}
+
+    assert describe(text) == Description(kind=kind, **values)
+    assert kind in DATAGRAMS
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [("udp:8001", True), ("UDP:high", True), ("unixgram", True), ("unix:udp", False), ("", False)],
+)
+def test_a_string_for_datagrams_is_known_by_its_beginning(text, answer):
+    assert is_for_datagrams(text) is answer
+
+
+@pytest.mark.parametrize(
     "text",
     ["", "ssl:443:privateKey=k.pem", "tls:/etc/certs:443", "tls", "stdio:", "haproxy:tcp:1", "a:b"],
 )
@@ -124,6 +160,8 @@ TCP = " (an endpoint is written like tcp:8001:interface=127.0.0.1)"
 TCP6 = r" (an endpoint is written like tcp6:8001:interface=\:\:1)"
 UNIX = " (an endpoint is written like unix:/run/door:mode=660)"
 SYSTEMD = " (an endpoint is written like systemd:domain=INET:index=0)"
+UDP = " (an endpoint is written like udp:8001:interface=127.0.0.1)"
+UNIXGRAM = " (an endpoint is written like unixgram:/run/door:mode=660)"
 FD = " (an endpoint is written like fd:3)"
 TLS = " (an endpoint is written like tls:8443:cert=door.pem:key=door.key)"
 PORT = "is not a whole number from 0 to 65535"
@@ -155,6 +193,9 @@ BACKLOG = "is not a whole number from 1 to 2147483647"
         ("systemd:index=-1", f"its index '-1' {COUNT}{SYSTEMD}"),
         ("fd", f"its fileno is missing{FD}"),
         ("fd:-1", f"its fileno '-1' {COUNT}{FD}"),
+        ("udp", f"its port is missing{UDP}"),
+        ("udp:80:backlog=5", f"udp has no 'backlog', but port, interface, dual{UDP}"),
+        ("unixgram", f"its address is missing{UNIXGRAM}"),
         ("tls:cert=c", f"its port is missing{TLS}"),
         ("tls:1:cert=", f"its cert '' is not a path{TLS}"),
         ("tls:1:cert=c:verify=on", f"its verify 'on' is not none, optional or required{TLS}"),
@@ -212,6 +253,43 @@ def test_a_door_that_cannot_open_says_why(tmp_path):
         assert str(caught.value) == trouble
 
 
+def test_a_door_for_datagrams_opens(tmp_path):
+    path = tmp_path / "door"
+    for text, host in (
+        ("udp:0:127.0.0.1", "127.0.0.1"),
+        (r"udp:0:interface=\:\:1", "::1"),
+        ("udp:0:dual=1", "::"),
+        (f"unixgram:{path}:mode=620", ""),
+    ):
+        door = describe(text).open_for_datagrams()
+        assert door.address.host == host
+        assert door.socket.type == socket.SOCK_DGRAM
+        if not host:
+            assert path.stat().st_mode & 0o777 == 0o620
+        door.close()
+
+
+def test_a_door_is_for_connections_or_for_datagrams():
+    for text, trouble in {
+        "udp:0": "no connection comes over datagrams; use listen_datagrams()",
+        "unixgram:door": "no connection comes over datagrams; use listen_datagrams()",
+    }.items():
+        with pytest.raises(ConfigurationError) as caught:
+            describe(text).open(5)
+        assert str(caught.value) == trouble
+    for text, trouble in {
+        "tcp:0": "tcp is for connections; write udp:8001:interface=127.0.0.1 or "
+        "unixgram:/run/door:mode=660",
+        "systemd:index=0": "no such socket was passed to us; is LISTEN_FDS set, as "
+        "sd_listen_fds(3) has it?",
+        "fd:987654": "descriptor 987654 is not open; whoever starts this program has to pass a "
+        "datagram socket there",
+    }.items():
+        with pytest.raises(ConfigurationError) as caught:
+            describe(text).open_for_datagrams()
+        assert str(caught.value) == trouble
+
+
 # How a client gets there
 
 
@@ -228,6 +306,18 @@ def test_a_door_that_cannot_open_says_why(tmp_path):
 )
 def test_a_client_is_told_where_to_go(address, string):
     assert client_string(address) == string
+
+
+@pytest.mark.parametrize(
+    ("address", "string"),
+    [
+        (Address("inet", "0.0.0.0", 80), "udp:127.0.0.1:80"),
+        (Address("inet6", "::", 80), "udp:\\:\\:1:80"),
+        (Address("unix", path="/run/a:b"), "unixgram:/run/a\\:b"),
+    ],
+)
+def test_a_client_is_told_where_to_send_datagrams(address, string):
+    assert client_string(address, datagrams=True) == string
 
 
 def test_a_client_is_told_to_speak_tls():

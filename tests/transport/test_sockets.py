@@ -16,7 +16,7 @@ import pytest
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
 from sockproto.transport import sockets
-from sockproto.transport.sockets import inherited, systemd, tcp, unix
+from sockproto.transport.sockets import inherited, systemd, tcp, udp, unix, unixgram
 
 PATIENCE = 30
 IN_USE = "address already in use; stop whoever listens there, or choose another address"
@@ -890,6 +890,140 @@ def test_a_descriptor_makes_one_door(handle):
         dial(door.socket.getsockname()).close()
     assert why == [
         f"descriptor {handle} is this program's own, or in use already; pass another one"
+    ]
+
+
+# Datagrams
+
+
+@contextmanager
+def sender(family=socket.AF_INET):
+    with socket.socket(family, socket.SOCK_DGRAM) as sending:
+        yield sending
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "", "::"])
+def test_a_udp_door_takes_datagrams_does_not_block_and_is_closed_on_exec(host):
+    with closing(udp(0, host, dual=host == "::")) as door:
+        assert door.address.host == (host or "0.0.0.0")
+        assert not door.inherited
+        assert not door.socket.getblocking()
+        assert not door.socket.get_inheritable()
+        place = ("::1" if ":" in host else "127.0.0.1", door.address.port)
+        with sender(door.socket.family) as sending:
+            sending.sendto(b".", place)
+            assert may_read(door.socket)
+            data, ancillary, _, _ = door.socket.recvmsg(9, 99)
+            # From the first datagram on.
+            assert data == b"."
+            assert len(ancillary) == 1
+
+
+def test_a_udp_port_belongs_to_one():
+    with closing(udp(0, "127.0.0.1")) as door:
+        # Nor can anybody share it who would.
+        with sender() as thief:
+            thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with pytest.raises(OSError) as caught:
+                thief.bind(door.socket.getsockname())
+            assert caught.value.errno == errno.EADDRINUSE
+        with refused() as why:
+            udp(door.address.port, "127.0.0.1")
+    assert why == [IN_USE]
+
+
+def test_a_udp_door_that_cannot_be_is_refused_with_the_reason():
+    before = open_file_descriptors()
+    with refused() as elsewhere:
+        udp(0, "192.0.2.1")
+    with refused() as dual:
+        udp(0, "127.0.0.1", dual=True)
+
+    assert elsewhere == [
+        "cannot assign requested address; no interface of this machine has that address"
+    ]
+    assert dual == [
+        "a dual-stack socket listens on every address, not on 127.0.0.1 alone; leave the "
+        "interface out, or dual=1"
+    ]
+    assert open_file_descriptors() == before
+
+
+def test_a_unixgram_door_has_a_file_of_its_own(path, tmp_path):
+    before = open_file_descriptors()
+    door = unixgram(path, mode=0o620)
+    assert door.address == Address("unix", path=path)
+    assert Path(path).stat().st_mode & 0o777 == 0o620
+    with sender(socket.AF_UNIX) as sending:
+        sending.sendto(b".", path)
+        assert may_read(door.socket)
+        data, ancillary, _, _ = door.socket.recvmsg(9, 99)
+        assert data == b"."
+        assert ancillary[0][1] == socket.SCM_CREDENTIALS
+    with refused() as why:
+        unixgram(path)
+    assert why == [IN_USE]
+    with closing(unixgram(path, replace=True)):
+        door.close()
+        # It was not its own any more.
+        assert Path(path).exists()
+        assert Path(path).stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == []
+    assert open_file_descriptors() == before
+
+
+def test_a_unixgram_door_takes_the_place_of_a_dead_one(path):
+    with sender(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    with closing(unixgram(path)):
+        pass
+    assert not Path(path).exists()
+
+
+def test_a_unixgram_door_may_have_an_abstract_name():
+    name = f"sockproto-datagrams-{os.getpid()}"
+    with closing(unixgram(f"@{name}")) as door, sender(socket.AF_UNIX) as sending:
+        assert door.address == Address("unix", path=f"\0{name}")
+        sending.sendto(b".", f"\0{name}")
+        assert door.socket.recv(9) == b"."
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
+def test_an_inherited_datagram_socket_goes_on_as_it_is(family, path):
+    bound = socket.socket(family, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(path))
+    with kept(bound) as (theirs, handle), sender(family) as sending:
+        door = inherited(handle, kind=socket.SOCK_DGRAM)
+        assert door.inherited
+        sending.sendto(b".", theirs.getsockname())
+        assert len(door.socket.recvmsg(9, 99)[1]) == 1
+        door.close()
+        sending.sendto(b".", theirs.getsockname())
+        assert theirs.recv(9) == b"."
+
+
+def test_a_datagram_socket_of_systemd_is_found():
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    with passed(bound) as handle:
+        door = systemd(index=handle - 3, kind=socket.SOCK_DGRAM, environ=environment(handle))
+        with closing(door):
+            assert door.socket.type == socket.SOCK_DGRAM
+
+
+def test_a_stream_socket_takes_no_datagrams(handle):
+    with refused() as why:
+        inherited(handle, kind=socket.SOCK_DGRAM)
+    with refused() as closed:
+        inherited(987654, kind=socket.SOCK_DGRAM)
+    os.close(handle)
+
+    assert why == [
+        f"descriptor {handle} is no datagram socket; pass one (with systemd, by ListenDatagram=)"
+    ]
+    assert closed == [
+        "descriptor 987654 is not open; whoever starts this program has to pass a datagram socket "
+        "there"
     ]
 
 

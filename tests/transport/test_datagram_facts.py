@@ -1,0 +1,104 @@
+import os
+import socket
+from contextlib import closing
+
+import pytest
+
+from sockproto.core.facts import Address
+from sockproto.transport.datagram_facts import (
+    IP_PKTINFO,
+    Envelope,
+    ask_for_more,
+    local_address,
+    read_envelope,
+    room_for,
+)
+
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+def arrives(family, place, send_to=None, data=b"1", ancillary=()):
+    """The ancillary data with which a datagram arrives at a socket that is bound to a place."""
+    receiving = socket.socket(family, socket.SOCK_DGRAM)
+    sending = socket.socket(family, socket.SOCK_DGRAM)
+    with closing(receiving), closing(sending):
+        ask_for_more(receiving)
+        receiving.bind(place)
+        where = receiving.getsockname()
+        if send_to is not None:
+            where = (send_to, where[1])
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sending.sendmsg([data], ancillary, 0, where)
+        receiving.settimeout(10)
+        _, came_along, _, _ = receiving.recvmsg(100, room_for(receiving))
+        return came_along
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "found"),
+    [
+        (socket.AF_INET, "127.0.0.3", "127.0.0.3"),
+        (socket.AF_INET6, "::1", "::1"),
+        # Of a socket for both.
+        (socket.AF_INET6, "::ffff:127.0.0.4", "::ffff:127.0.0.4"),
+    ],
+)
+def test_it_is_told_which_of_our_addresses_a_datagram_came_to(family, host, found):
+    envelope = read_envelope(arrives(family, ("", 0), host))
+
+    assert (envelope.host, envelope.to_many, envelope.uid) == (found, False, None)
+    [(level, _, _)] = envelope.answer
+    assert level == (socket.IPPROTO_IP if family == socket.AF_INET else socket.IPPROTO_IPV6)
+
+
+def test_what_was_sent_to_everybody_is_told_apart():
+    envelope = read_envelope(arrives(socket.AF_INET, ("", 0), "127.255.255.255"))
+
+    assert envelope.to_many
+
+
+def test_what_was_sent_to_a_group_is_told_apart():
+    group = socket.inet_pton(socket.AF_INET6, "ff02::1")
+
+    envelope = read_envelope(
+        [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, group + (1).to_bytes(4, "little"))]
+    )
+
+    assert envelope.to_many
+
+
+def test_a_unix_socket_tells_the_user_of_the_sender(tmp_path):
+    came_along = arrives(socket.AF_UNIX, str(tmp_path / "door"))
+
+    assert read_envelope(came_along) == Envelope(uid=os.getuid())
+
+
+def test_a_descriptor_that_is_passed_along_does_not_become_ours(tmp_path):
+    before = sorted(os.listdir("/proc/self/fd"))
+    passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, (0).to_bytes(4, "little"))]
+
+    came_along = arrives(socket.AF_UNIX, str(tmp_path / "door"), ancillary=passed)
+
+    assert read_envelope(came_along) == Envelope(uid=os.getuid())
+    assert len(came_along) == 1
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    "ancillary",
+    [
+        [],
+        [(socket.IPPROTO_IP, 77, b"")],
+        [(socket.IPPROTO_IPV6, IP_PKTINFO, b"")],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, bytes(4))],
+    ],
+)
+def test_what_is_not_told_or_not_known_is_left_blank(ancillary):
+    assert read_envelope(ancillary) == Envelope()
+
+
+def test_the_sender_has_found_us_where_its_datagram_came_to():
+    bound = Address("inet6", "::", 80)
+
+    assert local_address(Envelope("::ffff:192.0.2.1"), bound) == Address("inet", "192.0.2.1", 80)
+    assert local_address(Envelope(), bound) == bound
