@@ -21,6 +21,13 @@ from sockproto.core.errors import ConfigurationError
 COMMANDS = {
     "demo": "show a server and four clients at work",
     "connect": "connect to a server and shake hands",
+    "token": "make tokens, say who has one, and take them back",
+    "scram-user": "give passwords for the scram handshake",
+    "keygen": "make a key for the challenge handshake",
+    "explain": "say whether a server would let somebody in, and why",
+    "conformance": "prove a handshake: cuts, floods, silence, garbage",
+    "new-handshake": "begin a handshake of your own, as a package",
+    "simulate": "look for a broken promise in thousands of servers in memory",
 }
 """What each command does, in the order in which they are listed."""
 

@@ -23,7 +23,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -31,7 +31,7 @@ from importlib.metadata import Distribution, EntryPoint, distributions
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sockproto.core.errors import ConfigurationError, UnknownHandshake, UnknownSession
-from sockproto.signatures import Arguments, Signature, cut
+from sockproto.signatures import Arguments, Signature, cut, unquote
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IProtocolFactory
@@ -90,7 +90,26 @@ def handshake_blueprint(text: str) -> Blueprint[Handshake]:
         UnknownHandshake: If the name leads nowhere.
         ConfigurationError: If the plug-in cannot be loaded, or does not take these arguments.
     """
+    name, rest = cut(text, ":")
+    if name == "chain" and rest is not None:
+        return chain_blueprint([unquote(link) for link in _pieces(rest)])
     return _HANDSHAKES.blueprint(text)
+
+
+def chain_blueprint(texts: Sequence[str]) -> Blueprint[Handshake]:
+    """
+    Understand one plug-in string, or several whose handshakes make a chain.
+
+    Raises:
+        ConfigurationError: As :func:`handshake_blueprint` does.
+    """
+    links = [handshake_blueprint(text) for text in texts]
+    if len(links) == 1:
+        return links[0]
+    from sockproto.handshakes.chain import Chain
+
+    exposed = tuple(secret for link in links for secret in link.exposed)
+    return Blueprint("chain", exposed, lambda: Chain(*(link.build() for link in links)))
 
 
 def session_blueprint(text: str) -> Blueprint[IProtocolFactory]:
@@ -291,6 +310,13 @@ class _Plugin(Generic[T]):
         return f"something of type {type(thing).__name__}, which {self._catalogue.lacks}"
 
 
+def _pieces(text: str | None) -> Iterator[str]:
+    """Cut at every colon that is not quoted."""
+    while text is not None:
+        piece, text = cut(text, ":")
+        yield piece
+
+
 def _told(error: BaseException) -> str:
     """Name an error in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".removesuffix(": ")
@@ -350,6 +376,15 @@ _HANDSHAKES: _Catalogue[Handshake] = _Catalogue(
     builtins={
         "welcome": "sockproto.handshakes.welcome:Welcome",
         "passphrase": "sockproto.handshakes.passphrase:Passphrase",
+        "token": "sockproto.handshakes.token:Token",
+        "challenge": "sockproto.handshakes.challenge:Challenge",
+        "scram": "sockproto.handshakes.scram:Scram",
+        "cred": "sockproto.handshakes.cred:Cred",
+        "certificate": "sockproto.handshakes.certificate:Certificate",
+        "jwt": "sockproto.handshakes.jwt:Jwt",
+        "negotiate": "sockproto.handshakes.negotiate:Negotiate",
+        "none": "sockproto.handshakes.none:NoHandshake",
+        "chain": "sockproto.handshakes.chain:Chain",
     },
     unknown=UnknownHandshake,
     call=lambda target, *args, **kwargs: target(*args, **kwargs),

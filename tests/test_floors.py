@@ -26,6 +26,9 @@ FLOORS = (
     "events",
     "signatures",
     "handshakes",
+    "standard",
+    "blocking",
+    "aio",
     "admission",
     "transport",
     "sessions",
@@ -41,6 +44,14 @@ FLOORS = (
 
 WITHOUT_TWISTED = FLOORS[: FLOORS.index("transport")]
 """The floors that are bytes, numbers and decisions: what they do can be tried without a reactor."""
+
+BORROWED = {
+    "sockproto.handshakes.scram": {"scramp"},
+    "sockproto.handshakes.cred": {"twisted"},
+    "sockproto.handshakes.certificate": {"cryptography"},
+    "sockproto.handshakes.jwt": {"jwt", "cryptography"},
+}
+"""What a handshake needs beyond that. It is imported by whoever makes one, and by nobody else."""
 
 
 def modules() -> dict[str, Path]:
@@ -127,10 +138,24 @@ def test_what_decides_knows_the_standard_library_only(floor):
         for module in MODULES
         if floor_of(module) == floor
         for line, name in imports(module)
-        if name.split(".")[0] not in {"sockproto", *sys.stdlib_module_names}
+        if name.split(".")[0]
+        not in {"sockproto", *sys.stdlib_module_names, *BORROWED.get(module, ())}
     ]
 
     assert foreign == []
+
+
+def test_what_a_handshake_borrows_is_imported_where_it_is_needed():
+    at_the_top = [
+        f"{module}: {name}"
+        for module, borrowed in BORROWED.items()
+        for node in ast.parse(MODULES[module].read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (getattr(node, "module", None), *(each.name for each in node.names))
+        if name and name.split(".")[0] in borrowed
+    ]
+
+    assert at_the_top == []
 
 
 def test_the_built_in_handshakes_know_the_core_only():
@@ -142,7 +167,8 @@ def test_the_built_in_handshakes_know_the_core_only():
         if name.split(".")[0] == "sockproto"
     }
 
-    assert known == {"core"}
+    # One another, too: what several of them need has a file of its own.
+    assert known == {"core", "handshakes"}
 
 
 # In a fresh interpreter.

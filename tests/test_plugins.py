@@ -19,17 +19,20 @@ from sockproto import (
     Accept,
     ConfigurationError,
     Endpoint,
+    Exchange,
     Peer,
     Secret,
     UnknownHandshake,
     UnknownSession,
 )
 from sockproto.core.arguments import SECRET
+from sockproto.handshakes.chain import Chain
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.plugins import (
     Blueprint,
     Description,
+    chain_blueprint,
     describe_handshakes,
     describe_sessions,
     handshake_blueprint,
@@ -43,6 +46,20 @@ from sockproto.sessions.echo import Echo
 
 HERE = __name__
 CANARY = "sesame4711"
+
+BUILT_IN = [
+    "welcome",
+    "passphrase",
+    "token",
+    "challenge",
+    "scram",
+    "cred",
+    "certificate",
+    "jwt",
+    "negotiate",
+    "none",
+    "chain",
+]
 
 
 # What other people write: handshakes and sessions that the strings below name.
@@ -349,7 +366,7 @@ def test_an_unknown_handshake_is_answered_with_the_known_ones_and_a_guess():
         handshake_from_string("passphrse")
 
     assert str(caught.value) == (
-        "unknown handshake 'passphrse': the known ones are welcome, passphrase, "
+        f"unknown handshake 'passphrse': the known ones are {', '.join(BUILT_IN)}, "
         "or give module:attribute; did you mean 'passphrase'?"
     )
 
@@ -368,7 +385,7 @@ def test_the_known_ones_include_the_entry_points(site):
     site.install(handshakes="zebra = toys:Toy\nant = toys:Toy", modules={"toys": TOY})
 
     assert complaint("zebar") == (
-        "unknown handshake 'zebar': the known ones are welcome, passphrase, ant, zebra, "
+        f"unknown handshake 'zebar': the known ones are {', '.join(BUILT_IN)}, ant, zebra, "
         "or give module:attribute; did you mean 'zebra'?"
     )
 
@@ -379,17 +396,17 @@ def test_a_module_that_does_not_exist_is_told_without_the_attribute():
 
     assert str(caught.value) == (
         "unknown handshake 'no_such.module' (no module named 'no_such'): the known ones are "
-        "welcome, passphrase, or give module:attribute"
+        f"{', '.join(BUILT_IN)}, or give module:attribute"
     )
 
 
 def test_an_attribute_that_does_not_exist_is_not_repeated():
     with pytest.raises(UnknownHandshake) as caught:
-        handshake_from_string(f"token:{CANARY}")
+        handshake_from_string(f"keyword:{CANARY}")
 
     assert str(caught.value) == (
-        "unknown handshake 'token' (module 'token' has no such attribute): the known ones are "
-        "welcome, passphrase, or give module:attribute"
+        "unknown handshake 'keyword' (module 'keyword' has no such attribute): the known ones are "
+        f"{', '.join(BUILT_IN)}, or give module:attribute"
     )
 
 
@@ -623,7 +640,7 @@ def test_a_blueprint_does_not_change():
 
 
 def test_the_built_in_ones_are_described():
-    assert describe_handshakes() == [
+    assert describe_handshakes()[:2] == [
         Description(
             "welcome",
             "welcome[:TOKEN][:welcome=TEXT][:goodbye=TEXT]",
@@ -635,6 +652,7 @@ def test_the_built_in_ones_are_described():
             "Accept whoever knows the word.",
         ),
     ]
+    assert [found.name for found in describe_handshakes()] == BUILT_IN
     assert [(found.name, found.usage) for found in describe_sessions()] == [
         ("echo", "echo"),
         ("discard", "discard"),
@@ -650,7 +668,7 @@ def test_third_party_ones_are_described_after_the_built_in_ones_and_by_name(site
     lines = "\n".join(f"{name.lower()} = {HERE}:{name}" for name in names)
     site.install(handshakes=lines)
 
-    assert describe_handshakes()[2:] == [
+    assert describe_handshakes()[len(BUILT_IN) :] == [
         Description("byname", "byname:count=INT[:loud=on|off]", ""),
         Description("byplace", "byplace:FIRST[:SECOND][:third=TEXT]", ""),
         Description("fallback", "fallback[:TRIES][:target=ENDPOINT]", ""),
@@ -677,7 +695,7 @@ def test_a_docstring_that_is_no_string_is_not_a_summary(site):
     source = f"{TOY}\nclass Odd(Toy):\n    __doc__ = 42\n"
     site.install(handshakes="odd = toys:Odd", modules={"toys": source})
 
-    assert describe_handshakes()[2:] == [Description("odd", "odd[:COLOUR]", "")]
+    assert describe_handshakes()[len(BUILT_IN) :] == [Description("odd", "odd[:COLOUR]", "")]
 
 
 # Distributions that are broken.
@@ -692,7 +710,7 @@ def test_a_broken_plug_in_is_one_log_line_and_takes_no_other_one_down(site):
     with logged() as lines:
         found = describe_handshakes()
 
-    assert [each.name for each in found] == ["welcome", "passphrase", "toy"]
+    assert [each.name for each in found] == [*BUILT_IN, "toy"]
     assert lines == [
         "entry point 'broken' of distribution 'shop' is left out: "
         "handshake 'broken' cannot be imported: RuntimeError: two lines",
@@ -731,7 +749,7 @@ def test_an_entry_point_with_the_name_of_a_built_in_is_ignored_and_logged(site):
     with logged() as lines:
         found = describe_handshakes()
 
-    assert [each.name for each in found] == ["welcome", "passphrase", "toy"]
+    assert [each.name for each in found] == [*BUILT_IN, "toy"]
     assert found[0].summary.startswith("Welcome whoever")
     assert lines == [
         "entry point 'welcome' of distribution 'shop' is left out: that handshake is built in"
@@ -790,7 +808,7 @@ def test_a_built_in_that_cannot_be_imported_is_left_out_of_the_listing(monkeypat
     with logged() as lines:
         found = describe_handshakes()
 
-    assert [each.name for each in found] == ["welcome"]
+    assert [each.name for each in found] == [each for each in BUILT_IN if each != "passphrase"]
     assert len(lines) == 1
     assert lines[0].startswith("entry point 'passphrase' of sockproto is left out: ")
 
@@ -804,8 +822,8 @@ def test_a_built_in_that_cannot_be_imported_is_left_out_of_the_listing(monkeypat
         f"passphrse:{CANARY}",
         f"passphrase={CANARY}",
         f"passphrase;{CANARY}",
-        f"token:{CANARY}",
-        f"token:main.{CANARY}",
+        f"keyword:{CANARY}",
+        f"keyword:main.{CANARY}",
         f"sys:{CANARY}:{CANARY}",
         f"no_such:{CANARY}:word={CANARY}",
         f"passphrase:word={CANARY}:word={CANARY}",
@@ -898,3 +916,59 @@ def test_a_built_in_handshake_imports_no_twisted():
     )
 
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# Several at once.
+
+
+def outcome_of(handshake: Any, data: bytes) -> Any:
+    exchange = Exchange(handshake.serve)
+    exchange.receive_data(data)
+    return exchange.outcome
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: handshake_from_string(r"chain:passphrase\:open\\\:it:passphrase\:sesame"),
+        lambda: chain_blueprint([r"passphrase:open\:it", "passphrase:sesame"]).build(),
+        lambda: chain_blueprint([r"chain:passphrase\:open\\\:it", "passphrase:sesame"]).build(),
+    ],
+)
+def test_several_strings_are_a_chain(make):
+    handshake = make()
+
+    assert isinstance(handshake, Chain)
+    assert outcome_of(handshake, b"open:it\nsesame\n") == Accept(b"OK\n")
+
+
+def test_one_string_is_no_chain():
+    assert chain_blueprint(["passphrase:sesame"]).name == "passphrase"
+    assert isinstance(handshake_from_string(r"chain:passphrase\:sesame"), Passphrase)
+
+
+def test_a_chain_tells_which_secrets_its_links_have_exposed():
+    blueprint = handshake_blueprint(rf"chain:passphrase\:{CANARY}:none:passphrase\:{CANARY}")
+
+    assert (blueprint.name, blueprint.exposed) == ("chain", ("word", "word"))
+    assert CANARY not in repr(blueprint)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "chain",
+            "chain needs the handshakes that it consists of, "
+            r"like chain:passphrase\:file=word:negotiate",
+        ),
+        ("chain:", "expected a handshake as NAME:ARG:key=value, got ''..."),
+        ("chain:none:", "expected a handshake as NAME:ARG:key=value, got ''..."),
+        ("chain:none\\:x:none", "handshake 'none' takes no arguments"),
+    ],
+)
+def test_a_chain_of_something_else_is_refused(text, told):
+    with pytest.raises(ConfigurationError) as caught:
+        handshake_from_string(text)
+
+    assert str(caught.value) == told

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from contextlib import suppress
 from functools import partial
 from math import inf
@@ -20,7 +20,7 @@ from sockproto.core.errors import ConfigurationError, HandshakeFailed, PeerError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes.welcome import Welcome
-from sockproto.plugins import handshake_blueprint, look_in_working_directory
+from sockproto.plugins import chain_blueprint, look_in_working_directory
 from sockproto.service.logs import printable
 
 if TYPE_CHECKING:
@@ -39,9 +39,16 @@ def configure(parser: ArgumentParser) -> None:
     parser.epilog = (
         "Exit status: 0 accepted, 1 rejected, 2 usage, 3 cannot connect, 4 timed out or cut off."
     )
-    parser.add_argument("endpoint", help="where, for example tcp:127.0.0.1:8001 or unix:/run/door")
     parser.add_argument(
-        "--handshake", default="welcome", metavar="SPEC", help="NAME[:ARGS] (default: welcome)"
+        "endpoint",
+        help="where, for example tcp:127.0.0.1:8001 or unix:/run/door; "
+        "udp:HOST:PORT or unixgram:PATH for datagrams",
+    )
+    parser.add_argument(
+        "--handshake",
+        action="append",
+        metavar="SPEC",
+        help="NAME[:ARGS]; again, for one after the other (default: welcome)",
     )
     parser.add_argument("--send", metavar="BYTES", help="what the welcome handshake sends")
     parser.add_argument(
@@ -54,6 +61,13 @@ def configure(parser: ArgumentParser) -> None:
         metavar="T",
         help="how long connecting, and then the handshake without the delay, may take (10s)",
     )
+    parser.add_argument(
+        "--retries",
+        type=_count,
+        default=3,
+        metavar="N",
+        help="over datagrams, how often it asks again without an answer (3)",
+    )
     parser.set_defaults(run=_connect)
 
 
@@ -61,9 +75,15 @@ def _delay(text: str) -> float:
     return 0.0 if text in ("0", "off") else time(text)
 
 
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is not a whole number, 0 or above")
+    return int(text)
+
+
 def _connect(options: Namespace) -> int:
     look_in_working_directory()
-    blueprint = handshake_blueprint(options.handshake)
+    blueprint = chain_blueprint(options.handshake or ["welcome"])
     if blueprint.exposed:
         say("the secret stands on the command line; put it into a file or the environment")
     handshake: Any = blueprint.build()
@@ -90,12 +110,15 @@ def _run(handshake: Any, options: Namespace) -> int:
     async def run(reactor: Any) -> None:
         nonlocal status, over
         reactor.addSystemEventTrigger("before", "shutdown", interrupted)
-        reached, sentence = await _shake(reactor, handshake, options)
+        shake = _ask if is_for_datagrams(options.endpoint) else _shake
+        reached, sentence = await shake(reactor, handshake, options)
         # After a signal, what is said of the connection tells of our own doing.
         if not over:
             status, over = reached, True
             if sentence:
                 say(sentence)
+
+    from sockproto.transport.descriptions import is_for_datagrams
 
     _open_missing()
     blocking = os.get_blocking(0)
@@ -196,6 +219,36 @@ async def _shake(reactor: Any, handshake: Any, options: Namespace) -> tuple[int,
     finally:
         if timer.active():
             timer.cancel()
+
+
+async def _ask(reactor: Any, handshake: Any, options: Namespace) -> tuple[int, str | None]:
+    """The same over datagrams, where no session follows."""
+    from sockproto.limits import Limits
+    from sockproto.transport.datagram_client import ask
+
+    lesson = isinstance(handshake, Welcome)
+    if lesson:
+        handshake = _Lesson(reactor, handshake, options.send, options.delay)
+    try:
+        accept: Any = await ask(
+            reactor,
+            options.endpoint,
+            handshake,
+            retries=options.retries,
+            limits=Limits(handshake_timeout=options.timeout + options.delay),
+        )
+        unprinted = _print(accept.result) if lesson else None
+        return (CUT_OFF if unprinted else ACCEPTED), unprinted
+    except Rejected as error:
+        if lesson:
+            _print(error.reason.encode())
+        return REJECTED, printable(str(error))
+    except (PeerError, HandshakeFailed) as error:
+        return CUT_OFF, f"{options.endpoint}: {printable(str(error))}"
+    except ConfigurationError as error:
+        return USAGE, str(error)
+    except Exception as error:
+        return UNREACHABLE, f"cannot connect to {options.endpoint}: {_reason(error)}"
 
 
 def _reason(error: BaseException) -> str:

@@ -10,8 +10,20 @@ import pytest
 from .pages import PAGES, blocks_of, name_of
 from .terminal import TAKES_LONG, commands_of, play
 
-SLOW = "$ python -m sockproto.testing.attack"
-"""The command that makes a page one of the slow ones: an attack takes its time."""
+SLOW = (
+    "$ python -m sockproto.testing.attack",
+    "$ sockproto conformance",
+    "--handshake scram:users",
+    "--handshake certificate:file=list",
+    "tls:8471",
+)
+"""What makes a page one of the slow ones: an attack, a proof, a key, a password take their time."""
+
+
+def _marks_of(page):
+    text = page.read_text()
+    return [pytest.mark.slow] if any(each in text for each in SLOW) else []
+
 
 PLAYED = [page for page in PAGES if any(each.kind == "console" for each in blocks_of(page))]
 
@@ -21,10 +33,7 @@ INSTALLED = ("openssl",)
 
 @pytest.mark.parametrize(
     "page",
-    [
-        pytest.param(page, marks=[pytest.mark.slow] if SLOW in page.read_text() else [])
-        for page in PLAYED
-    ],
+    [pytest.param(page, marks=_marks_of(page)) for page in PLAYED],
     ids=name_of,
 )
 def test_a_terminal_says_what_the_page_shows(page, start):
