@@ -41,7 +41,11 @@ SOCKSERVER_JOBS = {
 SOCKSERVER_DOOR = "tcp:{port}:interface=127.0.0.1"
 SOCKSERVER_TLS_DOOR = "tls:{port}:interface=127.0.0.1:cert={pem}:key={pem}"
 
-SOCKSERVER_ROOM = (("--max-connections", "15000"), ("--max-pending", "15000:100:15000"))
+SOCKSERVER_ROOM = (
+    ("--max-connections", "15000"),
+    ("--max-pending", "15000:100:15000"),
+    ("--max-pending-tls", "15000:100:15000"),
+)
 """Room for ten thousand pending peers. A version without these options needs none."""
 
 QUIET = ("--access-log", "off")

@@ -7,8 +7,9 @@ Three events, in this order, and for every connection the first and the last exa
 - :class:`HandshakeEnded`: the verdict; what a log line is made from;
 - :class:`ConnectionEnded`: the socket is gone, with its :class:`Ending`.
 
-A connection that is refused before its handshake has a verdict, too: ``refused``. One more event,
-:class:`AcceptingPaused`, is about those who have to wait outside.
+A connection that is refused before its handshake has a verdict, too: ``refused``. In a dry run of
+the admission nobody is, and :class:`RefusalWaived` says who would have been. Two more events,
+:class:`AcceptingPaused` and :class:`CapReached`, are about those who have to wait outside.
 
 An observer is any callable that takes an event. Nothing in sockproto logs a connection; logs,
 counters and penalties are observers. One that does not want everything says so, and what nobody
@@ -127,6 +128,21 @@ class ConnectionEnded(NamedTuple):
     duration: float
 
 
+class RefusalWaived(NamedTuple):
+    """
+    A dry run has let somebody in who would have been refused. The handshake begins.
+
+    Attributes:
+        number, address, local: As in :class:`ConnectionOpened`.
+        detail: Why, in words for the operator: the rule, and the figures.
+    """
+
+    number: int
+    address: Address
+    local: Address
+    detail: str
+
+
 class AcceptingPaused(NamedTuple):
     """
     There is no room for another descriptor, so that accepting rests for a while.
@@ -142,15 +158,39 @@ class AcceptingPaused(NamedTuple):
     error: OSError
 
 
-Event: TypeAlias = AcceptingPaused | ConnectionOpened | HandshakeEnded | ConnectionEnded
+class CapReached(NamedTuple):
+    """
+    There are as many connections as the admission allows, so that accepting pauses until one goes.
+
+    Told once a pause, and at most once a minute; clients wait in the kernel's queue meanwhile.
+
+    Attributes:
+        local: Where.
+    """
+
+    local: Address
+
+
+Event: TypeAlias = (
+    AcceptingPaused
+    | CapReached
+    | ConnectionOpened
+    | RefusalWaived
+    | HandshakeEnded
+    | ConnectionEnded
+)
 Observer: TypeAlias = Callable[[Event], object]
 
-Wanted: TypeAlias = type[AcceptingPaused | ConnectionOpened | ConnectionEnded] | Reason
+Wanted: TypeAlias = (
+    type[AcceptingPaused | CapReached | ConnectionOpened | RefusalWaived | ConnectionEnded] | Reason
+)
 """What an observer may want to be told of: a kind of event, or the verdicts with one reason."""
 
 ALL_WANTED: tuple[Wanted, ...] = (
     AcceptingPaused,
+    CapReached,
     ConnectionOpened,
+    RefusalWaived,
     ConnectionEnded,
     *get_args(Reason),
 )

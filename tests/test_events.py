@@ -5,6 +5,7 @@ import pytest
 from sockproto.core.facts import Address
 from sockproto.events import (
     AcceptingPaused,
+    CapReached,
     ConnectionEnded,
     ConnectionOpened,
     Ending,
@@ -12,6 +13,7 @@ from sockproto.events import (
     HandshakeEnded,
     Phase,
     Reason,
+    RefusalWaived,
     wanted_by,
 )
 
@@ -19,6 +21,7 @@ HERE, THERE = Address("inet", "192.0.2.1", 1), Address("inet", "192.0.2.2", 2)
 
 EVENTS = [
     ConnectionOpened(1, HERE, THERE),
+    RefusalWaived(1, HERE, THERE, "max_connections: 7 of 7 connections are taken"),
     HandshakeEnded(
         1,
         HERE,
@@ -35,7 +38,7 @@ EVENTS = [
     ConnectionEnded(1, HERE, THERE, Ending("accepted", "session"), "ann", duration=2.0),
 ]
 
-PAUSED = AcceptingPaused(HERE, OSError(24, "Too many open files"))
+WAITING = [AcceptingPaused(HERE, OSError(24, "Too many open files")), CapReached(HERE)]
 
 
 def test_there_are_ten_reasons_and_six_phases():
@@ -55,7 +58,7 @@ def test_there_are_ten_reasons_and_six_phases():
 
 
 def test_an_event_is_about_a_connection_or_about_all_that_have_to_wait():
-    assert set(get_args(Event)) == {type(each) for each in [*EVENTS, PAUSED]}
+    assert set(get_args(Event)) == {type(each) for each in [*EVENTS, *WAITING]}
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
@@ -87,7 +90,9 @@ class Picky:
 def test_an_observer_that_does_not_say_what_it_wants_is_told_everything():
     assert wanted_by([].append) == (
         AcceptingPaused,
+        CapReached,
         ConnectionOpened,
+        RefusalWaived,
         ConnectionEnded,
         *get_args(Reason),
     )

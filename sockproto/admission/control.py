@@ -16,8 +16,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from math import inf
 
-from sockproto.admission.contract import Ticket
+from sockproto.admission.contract import Refusal, Ticket
 from sockproto.admission.counts import Counts
 from sockproto.admission.early_drop import PRESSURE
 from sockproto.admission.networks import number_of
@@ -37,7 +38,10 @@ from sockproto.admission.rules import (
 from sockproto.admission.sources import Source, Sources
 from sockproto.core.facts import Address, Family
 
-NO_VERDICT = "lost"
+NO_BLAME = "ours"
+"""The reason of a slot that has come to a bad end by our own fault. It costs nothing."""
+
+NO_VERDICT = "none"
 """The reason of a slot that is given back before there was a verdict. It costs nothing."""
 
 
@@ -69,10 +73,18 @@ class AdmissionControl:
         self._seconds = seconds
         self._random = random
         self._dry_run = dry_run
-        self._sources = Sources(policy.inet_prefix, policy.inet6_prefix, policy.exempt)
+        self._sources = Sources(
+            policy.inet_prefix, policy.inet6_prefix, policy.exempt, policy.exempt_unix
+        )
+        self._goodbye = policy.goodbye
+        # Indexed by a bool, as the pending ones are counted.
         self._caps = (policy.max_pending, policy.max_pending_tls)
-        self._pressed = tuple(PRESSURE * each.full for each in self._caps)
-        self._most = None if dry_run else policy.max_connections
+        self._pressed = tuple(
+            # In a dry run nobody has to hurry, either.
+            inf if dry_run or each is None else PRESSURE * each.full
+            for each in self._caps
+        )
+        self._most = policy.max_connections if policy.wait and not dry_run else None
         self._waiting: list[Callable[[], object]] = []
         self._rate: MaxRatePerSource | None = None
         if policy.max_rate_per_source is not None:
@@ -80,11 +92,14 @@ class AdmissionControl:
         self._penalties: SourcePenalties | None = None
         if policy.penalties is not None:
             self._penalties = SourcePenalties(policy.penalties, policy.max_sources)
+        self._connections: MaxConnections | None = None
+        if policy.max_connections is not None:
+            self._connections = MaxConnections(policy.max_connections, self.counts)
         shared = tuple(self._shared_rules())
-        # Indexed by a bool, as the pending ones are counted.
-        self._rules: tuple[tuple[Rule, ...], ...] = (
-            (*shared, MaxPending("max_pending", policy.max_pending, self.counts)),
-            (*shared, MaxPending("max_pending_tls", policy.max_pending_tls, self.counts)),
+        names = ("max_pending", "max_pending_tls")
+        self._rules: tuple[tuple[Rule, ...], ...] = tuple(
+            shared if cap is None else (*shared, MaxPending(name, cap, self.counts))
+            for name, cap in zip(names, self._caps, strict=True)
         )
 
     def _shared_rules(self) -> Iterator[Rule]:
@@ -92,8 +107,8 @@ class AdmissionControl:
         policy, counts = self._policy, self.counts
         if policy.deny or policy.allow != EVERYBODY:
             yield AllowDeny(policy.allow, policy.deny)
-        if policy.max_connections is not None:
-            yield MaxConnections(policy.max_connections, counts)
+        if self._connections is not None:
+            yield self._connections
         if self._penalties is not None:
             yield self._penalties
         if self._rate is not None:
@@ -116,8 +131,9 @@ class AdmissionControl:
         for rule in self._rules[tls]:
             odds = rule.odds(ticket)
             if odds and (odds >= 1 or self._random() < odds):
-                refusal = f"{rule.name}: {rule.figures(ticket)}"
-                return Waived(refusal) if self._dry_run else refusal
+                return self._refuse(rule, ticket)
+        # Nobody asks for it again, and it would take its memory for as long as the slot does.
+        ticket.number = None
         counts = self.counts
         counts.enter(source, tls)
         if self._rate is not None:
@@ -125,14 +141,30 @@ class AdmissionControl:
         pending = counts.pending[tls]
         # Most come without any pressure, and need no division.
         if pending > self._pressed[tls]:
-            ticket.patience = self._caps[tls].patience(pending)
+            cap = self._caps[tls]
+            assert cap is not None
+            ticket.patience = cap.patience(pending)
         return ticket
+
+    def _refuse(self, rule: Rule, applicant: Applicant) -> Ticket | str:
+        refusal = f"{rule.name}: {rule.figures(applicant)}"
+        if self._dry_run:
+            return Waived(refusal)
+        return Refusal(refusal, self._goodbye) if self._goodbye and rule.is_cap else refusal
+
+    def hold(self) -> Ticket | str:
+        """Take a slot for a connection of which nobody knows yet whose it is, or refuse it."""
+        held = Slot("memory", None, None, False, self._seconds(), self, pending=False)
+        if self._connections is not None and self._connections.odds(held):
+            return self._refuse(self._connections, held)
+        self.counts.hold()
+        return held
 
     # What the listener asks
 
     @property
     def has_room(self) -> bool:
-        """Whether the cap on connections leaves room for another one."""
+        """Whether another connection may be accepted; False if it has to wait for one to go."""
         return self._most is None or self.counts.connections < self._most
 
     def when_room(self, callback: Callable[[], object]) -> None:
@@ -182,7 +214,10 @@ class AdmissionControl:
         self.counts.settle(slot.source, slot.tls)
         penalties = self._penalties
         if penalties is not None and reason in penalties.costs:
-            penalties.charge(slot, reason, silent, self._seconds())
+            cap = self._caps[slot.tls]
+            # One more: it was one of them.
+            scarcity = 0.0 if cap is None else cap.odds(self.counts.pending[slot.tls] + 1)
+            penalties.charge(slot, reason, silent, self._seconds(), scarcity)
 
     def leave(self, slot: Slot) -> None:
         """A slot that is not pending is given back."""
@@ -211,6 +246,7 @@ class Slot(Applicant):
         tls: bool,
         since: float,
         control: AdmissionControl,
+        pending: bool = True,
     ) -> None:
         # What super().__init__() would do, on the path of every connection.
         self.family = family
@@ -219,14 +255,15 @@ class Slot(Applicant):
         self.tls = tls
         self.since = since
         self.patience = 1.0
-        self._taken = self._pending = True
+        self._taken = True
+        self._pending = pending
         self._control = control
 
-    def settled(self, reason: str, *, silent: bool = False) -> None:
+    def settled(self, reason: str, *, silent: bool = False, ours: bool = False) -> None:
         """The verdict has fallen; what comes after the first is not heard."""
         if self._pending:
             self._pending = False
-            self._control.settle(self, reason, silent)
+            self._control.settle(self, NO_BLAME if ours else reason, silent)
 
     def release(self) -> None:
         """Give the slot back; to give it back again does nothing."""
@@ -248,7 +285,7 @@ class Waived:
     def __init__(self, waived: str) -> None:
         self.waived = waived
 
-    def settled(self, reason: str, *, silent: bool = False) -> None:
+    def settled(self, reason: str, *, silent: bool = False, ours: bool = False) -> None:
         """Nothing was pending; and who would not have been let in would not have ended badly."""
 
     def release(self) -> None:

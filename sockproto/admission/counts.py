@@ -13,7 +13,7 @@ class Counts:
     counts.
 
     Attributes:
-        connections: All of them.
+        connections: All of them, and those of which nobody knows yet whose they are.
         pending: Those without a verdict: in the clear, and of TLS (which cost more, and so are
             counted apart), indexed by a bool.
         connections_of, pending_of: The same by source, for those that have one.
@@ -34,6 +34,10 @@ class Counts:
         if source is not None:
             self.connections_of[source] = self.connections_of.get(source, 0) + 1
             self.pending_of[source] = self.pending_of.get(source, 0) + 1
+
+    def hold(self) -> None:
+        """One more is here, of which nobody knows yet whose it is, and not pending."""
+        self.connections += 1
 
     def settle(self, source: Source | None, tls: bool) -> None:
         """One is pending no more."""

@@ -110,8 +110,8 @@ def number_of(address: Address) -> int | None:
             # A link-local address names its interface: fe80::1%eth0 (RFC 4007 section 11).
             host = address.host.partition("%")[0]
             return INET6 | int.from_bytes(inet_pton(AF_INET6, host), "big")
-    except OSError:
-        # A name, from somebody's own transport.
+    except (OSError, ValueError):
+        # A name, from somebody's own transport; ValueError if it is none that could be looked up.
         pass
     return None
 

@@ -31,8 +31,13 @@ class Policy:
             :class:`~sockproto.admission.rules.AllowDeny`. To allow no network lets only peers in
             that have no numeric address, as those of a unix socket.
         exempt: Who is neither limited per source nor penalised. The other caps hold for everybody.
+        exempt_unix: Whether the peers of unix sockets are not, either.
         max_connections: The most connections, with or without a verdict; None for no such cap.
-        max_pending: The cap on handshakes without a verdict.
+        wait: Whether newcomers wait in the kernel's queue while there are as many connections as
+            may be, where the listener is ours. Otherwise, and anywhere else, they are refused.
+        goodbye: What somebody is told who is refused at a cap, in the clear; nobody is told that it
+            is denied or penalised.
+        max_pending: The cap on handshakes without a verdict; None for no such cap.
         max_pending_tls: The same where TLS comes first. They are counted apart, so that a flood of
             one kind leaves room for the other.
         max_pending_per_source: The most of both that one source may have, or None.
@@ -49,9 +54,12 @@ class Policy:
     allow: Networks = EVERYBODY
     deny: Networks = NOBODY
     exempt: Networks = LOOPBACK
+    exempt_unix: bool = True
     max_connections: int | None = None
-    max_pending: EarlyDrop = MAX_PENDING
-    max_pending_tls: EarlyDrop = MAX_PENDING_TLS
+    wait: bool = True
+    goodbye: bytes = b""
+    max_pending: EarlyDrop | None = MAX_PENDING
+    max_pending_tls: EarlyDrop | None = MAX_PENDING_TLS
     max_pending_per_source: int | None = 16
     max_connections_per_source: int | None = None
     max_rate_per_source: Rate | None = None

@@ -51,6 +51,7 @@ class MaxRatePerSource:
     """The cap on how often one source is admitted; what was refused does not count."""
 
     name = "max_rate_per_source"
+    is_cap = True
 
     def __init__(self, rate: Rate, max_sources: int = MAX_SOURCES) -> None:
         self._rate = rate

@@ -54,6 +54,11 @@ class Rule(Protocol):
         """What sets it, so that the operator knows what to change."""
         ...
 
+    @property
+    def is_cap(self) -> bool:
+        """Whether it refuses because there are too many, and not because of who it is."""
+        ...
+
     def odds(self, applicant: Applicant) -> float:
         """With which probability it refuses a peer: 0, 1, or something between."""
         ...
@@ -97,6 +102,7 @@ class AllowDeny:
     """
 
     name = "allow, deny"
+    is_cap = False
 
     def __init__(self, allow: Networks, deny: Networks) -> None:
         self._allow = allow
@@ -128,6 +134,7 @@ class MaxConnections:
     """The cap on all connections."""
 
     name = "max_connections"
+    is_cap = True
 
     def __init__(self, most: int, counts: Counts) -> None:
         self._most = most
@@ -142,6 +149,8 @@ class MaxConnections:
 
 class MaxPending:
     """The cap on pending handshakes, with an early drop at random."""
+
+    is_cap = True
 
     def __init__(self, name: str, cap: EarlyDrop, counts: Counts) -> None:
         self.name = name
@@ -166,6 +175,8 @@ class MaxPerSource:
         counts_of: What each source has.
         what: What that is, in a word.
     """
+
+    is_cap = True
 
     def __init__(self, name: str, most: int, counts_of: dict[Source, int], what: str) -> None:
         self.name = name

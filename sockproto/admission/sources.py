@@ -3,7 +3,8 @@ Which addresses are one source: what is limited, and penalised, together.
 
 One host of IPv6 commands a whole /64 (RFC 4291 section 2.5.4), so that its addresses count as one;
 of IPv4 every address is a source of its own. Both can be told otherwise. The peers of a unix socket
-are known by their user.
+are known by their user, unless they are exempt like those of loopback: whatever brings everybody's
+connections from this machine, as a proxy does, is one user.
 """
 
 from __future__ import annotations
@@ -30,20 +31,26 @@ class Sources:
     Args:
         inet_prefix, inet6_prefix: How many leading bits of an address make its source.
         exempt: Who belongs to none, and so is neither limited per source nor penalised.
+        exempt_unix: Whether the peers of a unix socket belong to none, either.
 
     Raises:
         ConfigurationError: If a prefix is longer than an address, or negative.
     """
 
-    __slots__ = ("_exempt", "_inet6_mask", "_inet_mask", "_prefixes")
+    __slots__ = ("_exempt", "_exempt_unix", "_inet6_mask", "_inet_mask", "_prefixes")
 
     def __init__(
-        self, inet_prefix: int = 32, inet6_prefix: int = 64, exempt: Networks = LOOPBACK
+        self,
+        inet_prefix: int = 32,
+        inet6_prefix: int = 64,
+        exempt: Networks = LOOPBACK,
+        exempt_unix: bool = False,
     ) -> None:
         self._inet_mask = INET | _mask(inet_prefix, 32)
         self._inet6_mask = INET6 | _mask(inet6_prefix, 128)
         self._prefixes = (inet_prefix, inet6_prefix)
         self._exempt = exempt
+        self._exempt_unix = exempt_unix
 
     def find(self, number: int | None, uid: int | None) -> Source | None:
         """
@@ -58,7 +65,7 @@ class Sources:
             is a name, or that of a unix socket whose user is not known.
         """
         if number is None:
-            return uid
+            return None if self._exempt_unix else uid
         if self._exempt.match_number(number) is not None:
             return None
         return number & (self._inet_mask if number < INET6 else self._inet6_mask)
@@ -67,7 +74,7 @@ class Sources:
         """Name the source of a peer for the operator; or say that it has none, and why."""
         source = self.find(number, uid)
         if source is None:
-            return "of no known source" if number is None else "exempt"
+            return "of no known source" if number is None and uid is None else "exempt"
         if source < INET:
             return f"user {source}"
         if source < INET6:

@@ -4,7 +4,8 @@ A line for every connection, for less than a handshake costs.
 Through Twisted's logger a line costs more than the handshake that it tells of: a dictionary, a
 format that is parsed, a time stamp, a system call. Here a verdict only waits in a list. Once a turn
 of the reactor all that have come are put into words, which costs half as much in a row, and written
-at once, with a time stamp that is made once a second.
+at once, with a time stamp that is made once a second. A flood is summed up, by a
+:class:`~sockproto.service.tally.Tally`.
 
 Where they go is a :class:`Destination`: a file of our own, or wherever Twisted's log goes.
 """
@@ -36,7 +37,8 @@ from twisted.logger._observer import bitbucketLogObserver
 
 from sockproto.core.errors import ConfigurationError
 from sockproto.events import Event, HandshakeEnded
-from sockproto.service.logs import NAMESPACE, escaped, line_for
+from sockproto.service.logs import NAMESPACE, escaped, line_for, source_of, summaries_of
+from sockproto.service.tally import Tally
 
 _log = Logger()
 
@@ -68,7 +70,7 @@ class Destination(Protocol):
 
 class AccessLog:
     """
-    An observer that leaves a line for each verdict.
+    An observer that leaves a line for each verdict; or, of those that come in floods, sums.
 
     No line is lost at a stop or when the reactor crashes. Where nothing can be written any more,
     one error says so, and lines are dropped until it can be; the connections do not notice.
@@ -86,8 +88,9 @@ class AccessLog:
         self._verdicts: list[HandshakeEnded] = []
         self._lost = 0
         self._call: Any = None
+        self._tally = Tally(clock, lambda summed: self._write(summaries_of(summed)))
         # Without a stop, when the reactor has crashed.
-        register(self.flush)
+        register(self._finish)
 
     def __call__(self, event: Event) -> None:
         """The verdict has fallen."""
@@ -108,24 +111,42 @@ class AccessLog:
         self._verdicts = []
         if self._call.active():
             self._call.cancel()
+        tally, lines = self._tally, []
+        tally.begin()
+        for each in verdicts:
+            if each.reason == "accepted":
+                if tally.admits_accepted():
+                    lines.append(line_for(each))
+                else:
+                    tally.count(source_of(each.address), "accepted")
+            elif tally.admits(source_of(each.address), each.reason):
+                lines.append(line_for(each))
+        if lines:
+            self._write(lines)
+
+    def close(self) -> None:
+        """Write what has come, and let go of the file."""
+        self._finish()
+        unregister(self._finish)
+        self._destination.close()
+
+    def _finish(self) -> None:
+        self.flush()
+        self._tally.close()
+
+    def _write(self, lines: list[str]) -> None:
         try:
-            self._destination.write(int(time()), [line_for(each) for each in verdicts])
+            self._destination.write(int(time()), lines)
         except Exception as error:
             # Not only OSError: a file that somebody has closed raises ValueError.
             if not self._lost:
                 _log.error("{line}", line=_cannot_write(error))
-            self._lost += len(verdicts)
+            self._lost += len(lines)
             return
         if self._lost:
             said = f"the access log is being written again; up to {self._lost} lines are missing"
             _log.warn("{line}", line=said)
             self._lost = 0
-
-    def close(self) -> None:
-        """Write what has come, and let go of the file."""
-        self.flush()
-        unregister(self.flush)
-        self._destination.close()
 
 
 def _cannot_write(error: Exception) -> str:

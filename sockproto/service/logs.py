@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from errno import EMFILE, ENFILE, ENOMEM
 from os.path import basename
 from traceback import extract_tb
 from typing import ClassVar
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from sockproto.events import AcceptingPaused, Event, HandshakeEnded, Reason, Wanted
+from sockproto.core.facts import Address
+from sockproto.events import (
+    AcceptingPaused,
+    CapReached,
+    Event,
+    HandshakeEnded,
+    Reason,
+    RefusalWaived,
+    Wanted,
+)
+from sockproto.service.tally import Tally
 
 MAX_FIELD = 256
 """How much of a field a line shows."""
@@ -18,6 +29,17 @@ MAX_FIELD = 256
 WORDS: dict[Reason, str] = {"timeout": "time out"}
 """What an outcome is called where that is not its name: the lesson prints ``time out``."""
 
+NO_ROOM = "no room"
+
+SUMMED: Mapping[str, str] = {
+    "timeout": "timed out",
+    "probe": "probed",
+    "limit": "went beyond a limit",
+    "violation": "broke the protocol",
+    "shutdown": "were shut down",
+    NO_ROOM: "times had no room for another connection",
+}
+"""What is said of many that had one outcome, where that is not its name."""
 
 MAX_FRAMES = 4
 """How many steps a line shows of the way to where something broke."""
@@ -38,24 +60,52 @@ class TroubleLog:
     An observer that tells the log what the operator has to know, with or without an access log.
 
     A handshake or a session that broke is an error: its line, and where in the code it happened.
-    That there is no room for another connection is a warning.
+    That there is no room for another connection is a warning. Whom a dry run would have refused is
+    told, too.
 
     Args:
         log: Where to.
+        clock: Tells when a minute is over, after which is summed up what came in floods. Without
+            one everything has a line.
     """
 
-    wants: ClassVar[tuple[Wanted, ...]] = ("crashed", AcceptingPaused)
+    wants: ClassVar[tuple[Wanted, ...]] = ("crashed", AcceptingPaused, CapReached, RefusalWaived)
 
-    def __init__(self, log: Logger) -> None:
+    def __init__(self, log: Logger, clock: IReactorTime | None = None) -> None:
         self._log = log
+        self._tally = None if clock is None else Tally(clock, self._sum_up)
 
     def __call__(self, event: Event) -> None:
         """Something is wrong."""
-        if isinstance(event, AcceptingPaused):
-            self._log.warn("{line}", line=_no_room(event))
-            return
-        assert isinstance(event, HandshakeEnded)
-        self._log.error("{line}", line=line_for(event) + _place_of(event.error))
+        if isinstance(event, CapReached):
+            # Nobody tells of it more than once a minute.
+            self._log.warn("{line}", line=_all_taken(event))
+        elif isinstance(event, AcceptingPaused):
+            if self._admits(str(event.local), NO_ROOM):
+                self._log.warn("{line}", line=_no_room(event))
+        elif isinstance(event, RefusalWaived):
+            if self._admits(source_of(event.address), "waived"):
+                self._log.info("{line}", line=_waived(event))
+        else:
+            assert isinstance(event, HandshakeEnded)
+            if self._admits(source_of(event.address), event.reason):
+                self._log.error("{line}", line=line_for(event) + _place_of(event.error))
+
+    def close(self) -> None:
+        """There will be no more trouble: say what was summed up."""
+        if self._tally is not None:
+            self._tally.close()
+
+    def _admits(self, source: str, outcome: str) -> bool:
+        tally = self._tally
+        if tally is None:
+            return True
+        tally.begin()
+        return tally.admits(source, outcome)
+
+    def _sum_up(self, summed: Iterable[tuple[str, str, int]]) -> None:
+        for line in summaries_of(summed):
+            self._log.warn("{line}", line=line)
 
 
 def line_for(event: HandshakeEnded) -> str:
@@ -91,9 +141,39 @@ def _place_of(error: BaseException | None) -> str:
 
 def _no_room(event: AcceptingPaused) -> str:
     cure = CURES.get(event.error.errno or ENOMEM, CURES[ENOMEM])
-    reason = (event.error.strerror or str(event.error)).lower()
+    reason = printable(event.error.strerror or str(event.error)).lower()
     where = printable(str(event.local))
     return f"no room for another connection at {where}: {reason}; clients wait meanwhile; {cure}"
+
+
+def _all_taken(event: CapReached) -> str:
+    where = printable(str(event.local))
+    return (
+        f"no room for another connection at {where}: max-connections are there; "
+        "clients wait meanwhile; raise it if this machine can bear more"
+    )
+
+
+def _waived(event: RefusalWaived) -> str:
+    return f"waived {printable(str(event.address))}: {printable(event.detail)}"
+
+
+def source_of(address: Address) -> str:
+    """Under which name the peers of an address are counted; what a peer has chosen is no name."""
+    return address.host or address.family
+
+
+def summaries_of(summed: Iterable[tuple[str, str, int]]) -> list[str]:
+    """
+    What is told of those that had no line of their own.
+
+    Args:
+        summed: Triples of a source, an outcome, and how many.
+    """
+    return [
+        f"{printable(source)}: {times} more {SUMMED.get(outcome, outcome)} in the last minute"
+        for source, outcome, times in summed
+    ]
 
 
 def printable(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from twisted.application.service import Service
@@ -13,13 +14,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from sockproto._version import __version__
+from sockproto.admission.control import AdmissionControl
 from sockproto.core.errors import ConfigurationError
+from sockproto.events import Observer
 from sockproto.service.accesslog import AccessLog, LogFile, TwistedLog
 from sockproto.service.descriptors import raise_descriptor_limit
 from sockproto.service.logs import NAMESPACE, TroubleLog, escaped
 from sockproto.service.monotonic import follow_monotonic_time
 from sockproto.service.options import Options
-from sockproto.transport.descriptions import client_string, describe
+from sockproto.transport.datagram import listen_datagrams
+from sockproto.transport.descriptions import (
+    DATAGRAMS,
+    client_string,
+    describe,
+    is_for_datagrams,
+)
 from sockproto.transport.endpoints import listen
 from sockproto.transport.facts import address_of
 from sockproto.transport.server import ServerFactory
@@ -36,7 +45,7 @@ class SockServer(Service):
         ports: Where they come from; listening already.
         try_it: The command with which to try it, or empty.
         warnings: Said once, when the service starts.
-        access_log: What has to be written before we go, or None.
+        logs: What has to be written before we go.
     """
 
     def __init__(
@@ -45,13 +54,13 @@ class SockServer(Service):
         ports: Sequence[IListeningPort],
         try_it: str = "",
         warnings: Sequence[str] = (),
-        access_log: AccessLog | None = None,
+        logs: Sequence[AccessLog | TroubleLog] = (),
     ) -> None:
         self.factory = factory
         self.ports = list(ports)
         self._try_it = try_it
         self._warnings = list(warnings)
-        self._access_log = access_log
+        self._logs = logs
 
     def startService(self) -> None:
         """Say what listens where, and how to try it."""
@@ -72,8 +81,8 @@ class SockServer(Service):
         return closed.addBoth(self._last_words)
 
     def _last_words(self, result: Any) -> Any:
-        if self._access_log is not None:
-            self._access_log.close()
+        for each in self._logs:
+            each.close()
         return result
 
 
@@ -97,36 +106,77 @@ def makeService(options: Options, reactor: Any = None) -> SockServer:
         from twisted.internet import reactor
 
         follow_monotonic_time(reactor)
-    raise_descriptor_limit()
+    descriptors = raise_descriptor_limit()
+    admission = _admission(options, descriptors, reactor)
     try:
         access_log = _access_log(options.access_log, reactor)
     except ConfigurationError as error:
         raise SystemExit(f"sockserver: {escaped(str(error))}") from error
-    trouble = TroubleLog(Logger(NAMESPACE))
+    trouble = TroubleLog(Logger(NAMESPACE), reactor)
+    logs: list[AccessLog | TroubleLog] = [trouble] if access_log is None else [access_log, trouble]
     factory = ServerFactory(
         options.handshake,
         options.session,
         limits=options.limits,
-        observers=[trouble] if access_log is None else [access_log, trouble],
+        admission=admission,
+        observers=logs,
         clock=reactor,
         proxy=options.proxy,
     )
     ports: list[IListeningPort] = []
     for description in options.listen:
         try:
-            ports.append(listen(reactor, description, factory, backlog=options.backlog))
+            if is_for_datagrams(description):
+                ports.append(_listen_datagrams(reactor, description, options, descriptors, logs))
+            else:
+                ports.append(listen(reactor, description, factory, backlog=options.backlog))
         except ConfigurationError as error:
             for port in ports:
                 port.stopListening()
-            if access_log is not None:
-                access_log.close()
+            for log in logs:
+                log.close()
             raise SystemExit(f"sockserver: {escaped(str(error))}") from error
     try_it = ""
     where = next(filter(None, map(_reached_at, options.listen, ports)), None)
     # Somebody who is no proxy would not be heard.
     if where is not None and options.proxy is None:
         try_it = f"sockproto connect {shlex.quote(where)} {options.try_it}"
-    return SockServer(factory, ports, try_it, options.warnings, access_log)
+    return SockServer(factory, ports, try_it, options.warnings, logs)
+
+
+def _admission(options: Options, descriptors: int, reactor: Any) -> AdmissionControl:
+    """What all the ports ask; it has to be told what the operator will want to hear of."""
+    policy = options.policy_for(descriptors)
+    most = policy.max_connections
+    if 0 <= descriptors < (most or 0):
+        options.warnings.append(
+            f"max-connections is {most}, but this process may have {descriptors} descriptors; "
+            "raise the limit (ulimit -n, or LimitNOFILE= under systemd)"
+        )
+    return AdmissionControl(policy, seconds=reactor.seconds, dry_run=options.dry_run)
+
+
+def _listen_datagrams(
+    reactor: Any, description: str, options: Options, descriptors: int, logs: Sequence[Observer]
+) -> IListeningPort:
+    if options.proxy is not None:
+        raise ConfigurationError(
+            f"cannot listen on {description}: no PROXY header is read from datagrams; leave "
+            "--proxy-protocol out, or serve them from another process"
+        )
+    # An admission of its own: over UDP senders are forged, and what is counted against one of them
+    # must not be counted against who connects from there.
+    policy = replace(options.policy_for(descriptors), penalties=None)
+    return listen_datagrams(
+        reactor,
+        description,
+        options.handshake,
+        limits=options.limits,
+        admission=AdmissionControl(policy, seconds=reactor.seconds, dry_run=options.dry_run),
+        observers=logs,
+        clock=reactor,
+        max_amplification=options.udp_max_amplification,
+    )
 
 
 def _access_log(where: str, reactor: Any) -> AccessLog | None:
@@ -143,4 +193,6 @@ def _reached_at(description: str, port: IListeningPort) -> str | None:
         return None
     address = address_of(port.getHost())
     # The client's strings know no abstract names.
-    return None if address.path.startswith(("\0", "@")) else client_string(address)
+    if address.path.startswith(("\0", "@")):
+        return None
+    return client_string(address, datagrams=ours.kind in DATAGRAMS)

@@ -9,17 +9,20 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from math import inf
 from typing import Any, ClassVar, NoReturn
 
 from twisted.python import usage
 
 from sockproto._version import __version__
 from sockproto.admission.networks import Networks
+from sockproto.admission.policy import Policy
 from sockproto.core.errors import ConfigurationError
 from sockproto.handshakes.welcome import Welcome
 from sockproto.limits import Limits
 from sockproto.plugins import (
     Description,
+    chain_blueprint,
     describe_handshakes,
     describe_sessions,
     handshake_blueprint,
@@ -27,8 +30,9 @@ from sockproto.plugins import (
     session_blueprint,
 )
 from sockproto.service.logs import escaped
+from sockproto.service.policy import POLICY_OPTIONS, policy_of
 from sockproto.service.settings import PREFIX, Setting, gather
-from sockproto.service.units import seconds, show_seconds, show_size, size, whole
+from sockproto.service.units import seconds, show_seconds, show_size, size, switch, whole
 from sockproto.signatures import cut
 from sockproto.transport.proxy import ProxyPolicy, Version
 
@@ -37,21 +41,27 @@ DEFAULT_BACKLOG = 4096
 DEFAULT_HANDSHAKE = "welcome"
 DEFAULT_PROXY_PROTOCOL = "off"
 DEFAULT_ACCESS_LOG = "-"
+DEFAULT_UDP_MAX_AMPLIFICATION = 1.0
 
 _LIMITS = {each.name.replace("_", "-"): each for each in fields(Limits)}
 _READ: dict[str, Callable[[str], float]] = {"seconds": seconds, "bytes": size}
 _SHOW: dict[str, Callable[[Any], str]] = {"seconds": show_seconds, "bytes": show_size}
 
-_REPEATABLE = ("listen", "session")
+_REPEATABLE = ("listen", "session", "handshake")
+_UNPARTED = ("handshake",)
+"""A word may have a blank in it; in the environment, several are written as a chain."""
 _NAMES = (
     *_REPEATABLE,
     "backlog",
-    "handshake",
     "proxy-protocol",
     "proxy-allow-from",
     "access-log",
+    "udp-max-amplification",
     *_LIMITS,
+    *POLICY_OPTIONS,
+    "dry-run",
 )
+_SWITCHES = ("penalties", "dry-run")
 
 
 class Options(usage.Options):
@@ -65,6 +75,8 @@ class Options(usage.Options):
         session: The sessions by name, ready to use, or None.
         limits: The bounds.
         proxy: Who has to say first whose connection it is, or None.
+        dry_run: Whether everybody is served, and only logged who would have been refused.
+        udp_max_amplification: How many bytes are answered over UDP to one.
         access_log: Where the line of each connection goes: a file, ``-`` for the log, or ``off``.
         try_it: What ``sockproto connect`` needs to be told besides the endpoint.
         warnings: What the operator should know, one sentence each.
@@ -80,12 +92,6 @@ class Options(usage.Options):
     optParameters: ClassVar = [
         ["config", "c", None, "A TOML file with settings, named like the options."],
         ["backlog", "b", None, f"Clients that may wait to be accepted. [{DEFAULT_BACKLOG}]"],
-        [
-            "handshake",
-            None,
-            None,
-            f"NAME[:ARGS] or MODULE:ATTRIBUTE[:ARGS]. [{DEFAULT_HANDSHAKE}]",
-        ],
         [
             "proxy-protocol",
             None,
@@ -105,6 +111,13 @@ class Options(usage.Options):
             "A line for each connection: to a FILE, to the log with -, or off. "
             f"[{DEFAULT_ACCESS_LOG}]",
         ],
+        [
+            "udp-max-amplification",
+            None,
+            None,
+            "Bytes that are answered over UDP to one that was sent, except on loopback. "
+            f"[{DEFAULT_UDP_MAX_AMPLIFICATION:g}]",
+        ],
         *(
             [
                 name,
@@ -113,6 +126,10 @@ class Options(usage.Options):
                 f"{each.metadata['help']} [{_SHOW[each.metadata['unit']](each.default)}]",
             ]
             for name, each in _LIMITS.items()
+        ),
+        *(
+            [name, None, None, f"{each.help} [{each.default}]"]
+            for name, each in POLICY_OPTIONS.items()
         ),
     ]
 
@@ -125,7 +142,10 @@ class Options(usage.Options):
         self.session: dict[str, Any] | None = None
         self.limits = Limits()
         self.proxy: ProxyPolicy | None = None
+        self.dry_run = False
+        self._policy: dict[str, Any] = {}
         self.access_log = DEFAULT_ACCESS_LOG
+        self.udp_max_amplification = DEFAULT_UDP_MAX_AMPLIFICATION
         self.try_it = ""
         self.warnings: list[str] = []
 
@@ -133,9 +153,17 @@ class Options(usage.Options):
         """An endpoint to listen on; can be given again. [tcp:8001:interface=127.0.0.1]"""
         self._repeated.setdefault("listen", []).append(description)
 
+    def opt_handshake(self, text: str) -> None:
+        """NAME[:ARGS] or MODULE:ATTRIBUTE[:ARGS]; again, for one after the other. [welcome]"""
+        self._repeated.setdefault("handshake", []).append(text)
+
     def opt_session(self, text: str) -> None:
         """NAME[:ARGS] or MODULE:FACTORY; again as NAME=SPEC, for handshakes that choose. [none]"""
         self._repeated.setdefault("session", []).append(text)
+
+    def opt_dry_run(self) -> None:
+        """Serve everybody, and log who would have been refused, and by which rule."""
+        self._repeated["dry-run"] = ["on"]
 
     def opt_help_handshakes(self) -> NoReturn:
         """List the handshakes and exit."""
@@ -160,7 +188,7 @@ class Options(usage.Options):
     def parseArgs(self, *arguments: str) -> None:
         """Refuse what is no option."""
         if arguments:
-            if self["handshake"] or "session" in self._repeated:
+            if "handshake" in self._repeated or "session" in self._repeated:
                 # It may be the rest of a secret that has a blank in it.
                 raise usage.UsageError("something is left over; quote an argument with blanks")
             # Nor is it shown whole: it may be a handshake with a secret, without its --handshake.
@@ -192,7 +220,7 @@ class Options(usage.Options):
         elif not file:
             # Perhaps "--config=$FILE", and no FILE. The defaults would let everybody in.
             raise ConfigurationError("--config is empty; name a TOML file")
-        settings = gather(_NAMES, _REPEATABLE, given, os.environ, file)
+        settings = gather(_NAMES, _REPEATABLE, given, os.environ, file, _SWITCHES, _UNPARTED)
         if "listen" in settings:
             self.listen = settings["listen"].values
             if not self.listen or not all(self.listen):
@@ -210,10 +238,23 @@ class Options(usage.Options):
         )
         if "access-log" in settings:
             self.access_log = _one(settings["access-log"], _text)
+        if "udp-max-amplification" in settings:
+            self.udp_max_amplification = _one(settings["udp-max-amplification"], _ratio)
+        for name, each in POLICY_OPTIONS.items():
+            if name in settings:
+                self._policy |= _one(settings[name], each.read)
+        if "dry-run" in settings:
+            self.dry_run = _one(settings["dry-run"], switch)
+        if self.dry_run:
+            self.warnings.append("this is a dry run: nobody is refused, and no limit holds")
         self._set_proxy(settings.get("proxy-protocol"), settings.get("proxy-allow-from"))
         look_in_working_directory()
         self._build_handshake(settings.get("handshake", Setting((DEFAULT_HANDSHAKE,), "")))
         self._build_sessions(settings.get("session", Setting((), "")))
+
+    def policy_for(self, descriptors: int) -> Policy:
+        """Who may start, in a process that may have so many descriptors."""
+        return policy_of(self._policy, descriptors)
 
     def _set_proxy(self, protocol: Setting | None, allow_from: Setting | None) -> None:
         version = None if protocol is None else _one(protocol, _version)
@@ -233,17 +274,21 @@ class Options(usage.Options):
         self.proxy = ProxyPolicy(version, networks)
 
     def _build_handshake(self, setting: Setting) -> None:
-        text = setting.values[0]
-        blueprint = handshake_blueprint(text)
+        if not setting.values:
+            raise ConfigurationError(
+                f"{setting.source} is empty; name a handshake like {DEFAULT_HANDSHAKE}"
+            )
+        blueprint = chain_blueprint(setting.values)
         if setting.on_command_line and blueprint.exposed:
             self._warn_of_secret(f"handshake {blueprint.name}")
         self.handshake = blueprint.build()
-        # Its arguments may be secrets; those of Welcome are not.
-        shown = text if text == blueprint.name else f"{blueprint.name}:..."
-        if isinstance(self.handshake, Welcome):
-            shown = text
-        told = shown != DEFAULT_HANDSHAKE
-        self.try_it = f"--handshake {shlex.quote(shown)}" if told else "--send 1"
+        shown = list(setting.values)
+        if not isinstance(self.handshake, Welcome):
+            # Its arguments may be secrets; those of Welcome are not.
+            shown = [_without_arguments(text) for text in shown]
+        told = shown != [DEFAULT_HANDSHAKE]
+        options = " ".join(f"--handshake {shlex.quote(each)}" for each in shown)
+        self.try_it = options if told else "--send 1"
         if not callable(getattr(self.handshake, "serve", None)):
             raise ConfigurationError(f"handshake {blueprint.name} has no server's side")
 
@@ -251,7 +296,7 @@ class Options(usage.Options):
         sessions = {}
         for text in setting.values:
             # The name of a session, not of an argument: those come after a colon.
-            named = re.fullmatch(r"([\w-]+)=(.*)", text, re.DOTALL)
+            named = re.fullmatch(r"([\w./-]+)=(.*)", text, re.DOTALL)
             name, spec = named.groups() if named else ("", text)
             if name in sessions:
                 which = f"session {name}" if name else "session without a name"
@@ -276,10 +321,21 @@ def _one(setting: Setting, read: Callable[[str], Any]) -> Any:
         raise ConfigurationError(f"{setting.source}: {error}") from error
 
 
+def _without_arguments(text: str) -> str:
+    name = handshake_blueprint(text).name
+    return text if text == name else f"{name}:..."
+
+
 def _text(text: str) -> str:
     if not text:
         raise ValueError("a name is missing; name a file, or write - or off")
     return text
+
+
+def _ratio(text: str) -> float:
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and 0 < float(text) < inf:
+        return float(text)
+    raise ValueError(f"{text!r} is no ratio; give a number above 0, like 1 or 18")
 
 
 def _version(text: str) -> Version | None:

@@ -1,9 +1,12 @@
-"""Times and sizes as operators write them."""
+"""Times, sizes, numbers and rates as operators write them."""
 
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from math import inf
+
+from sockproto.admission.rate import Rate
 
 MOST = 2**31 - 1
 """What a C ``int`` holds; ``listen(2)`` takes one."""
@@ -56,11 +59,41 @@ def whole(text: str) -> int:
     return value
 
 
+def rate(text: str) -> Rate:
+    """
+    Read how many may come in how long: ``50/10s``, ``1/500ms``.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    count, slash, time = text.partition("/")
+    try:
+        if slash and time != "off":
+            return Rate(whole(count), seconds(time))
+    except ValueError:
+        pass
+    raise ValueError(f"{text!r} is not a rate; write it like 50/10s")
+
+
+def switch(text: str) -> bool:
+    """
+    Read ``on`` or ``off``.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if text not in ("on", "off"):
+        raise ValueError(f"{text!r} is not on or off")
+    return text == "on"
+
+
 def show_seconds(value: float) -> str:
     """Write a time as :func:`seconds` reads it."""
     if value == inf:
         return "off"
-    return f"{value:g}s" if value >= 1 else f"{value * 1000:g}ms"
+    # Not :g alone, which writes a million as 1e+06.
+    number = Decimal(f"{value:.15g}")
+    return f"{number.normalize():f}s" if value >= 1 else f"{number.scaleb(3).normalize():f}ms"
 
 
 def show_size(value: float) -> str:

@@ -28,7 +28,7 @@ from typing import Any
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 
-from sockproto.admission.contract import Admission, Ticket
+from sockproto.admission.contract import Admission, Capped, Refusal, Ticket
 from sockproto.core.errors import (
     HandshakeFailed,
     HandshakeTimeout,
@@ -49,6 +49,7 @@ from sockproto.events import (
     HandshakeEnded,
     Phase,
     Reason,
+    RefusalWaived,
 )
 from sockproto.transport.closing import say_goodbye
 from sockproto.transport.contract import Wire
@@ -60,6 +61,12 @@ from sockproto.transport.terms import Terms
 
 JITTER = 0.1
 """The part of a handshake's deadline that is added at random: a herd should not leave as one."""
+
+MAX_TURNED_AWAY = 64
+"""
+How many who were refused are waited for until they have heard why. They hold a descriptor beyond
+the cap that they were refused at; any more are told, and left at once.
+"""
 
 
 class Gate:
@@ -89,6 +96,7 @@ class Gate:
         "_lost",
         "_number",
         "_opened",
+        "_ours",
         "_over",
         "_paused",
         "_proxy",
@@ -119,7 +127,7 @@ class Gate:
         self._lease: Lease | None = None
         self._lost: Failure | None = None
         self._proxy: ProxyParser | None = None
-        self._tls = self._spoke = self._paused = False
+        self._tls = self._spoke = self._paused = self._ours = False
         self._stopping = self._decided = self._over = False
         self._number = next(terms.numbers)
         self._opened = now = terms.clock.seconds()
@@ -172,11 +180,12 @@ class Gate:
     def _expect_header(self, policy: ProxyPolicy) -> None:
         """Somebody else's connection comes through a proxy, which says first whose it is."""
         self.phase = "proxy"
-        if self.facts.address in policy.allow_from:
+        capped = self._terms.capped
+        if self.facts.address not in policy.allow_from:
+            self._give_up(Rejected("it is no proxy that we believe"), "refused")
+        elif capped is None or self._is_held(capped):
             self._proxy = ProxyParser(policy.version)
             self._wait_for_more("proxy")
-        else:
-            self._give_up(Rejected("it is no proxy that we believe"), "refused")
 
     def _read_header(self, proxy: ProxyParser, data: bytes) -> None:
         try:
@@ -192,6 +201,8 @@ class Gate:
             local = header.destination or facts.local
             self.facts = PeerFacts(header.source, local, None, None, facts.sessions)
         self.phase = "admission"
+        held, self._ticket = self._ticket, None
+        self._terms.release(held)
         self._listen()
         self._enter()
         if proxy.unread and not self._decided:
@@ -201,21 +212,42 @@ class Gate:
                 self.data_received(proxy.unread)
 
     def _admitted_by(self, admission: Admission) -> bool:
+        facts = self.facts
         try:
-            facts = self.facts
-            admitted = admission.admit(facts.address, uid=facts.uid, tls=self._tls)
+            ticket = admission.admit(facts.address, uid=facts.uid, tls=self._tls)
         except BaseException as error:
             self._give_up(broke("the admission", error))
             return False
-        if isinstance(admitted, str):
-            self._give_up(Rejected(admitted), "refused")
+        if isinstance(ticket, str):
+            self._refuse(ticket)
             return False
-        self._ticket = admitted
-        if admitted.patience < 1:
+        self._ticket = ticket
+        if ticket.patience < 1:
             # Under pressure everybody has less time.
-            self._final_due = self._opened + (self._final_due - self._opened) * admitted.patience
+            self._final_due = self._opened + (self._final_due - self._opened) * ticket.patience
             self.due = min(self.due, self._final_due)
+        if ticket.waived is not None and self._terms.told[RefusalWaived]:
+            event = RefusalWaived(self._number, facts.address, facts.local, ticket.waived)
+            self._terms.emit(event)
         return True
+
+    def _is_held(self, capped: Capped) -> bool:
+        """Take a slot until it is known whose connection it is."""
+        try:
+            ticket = capped.hold()
+        except BaseException as error:
+            self._give_up(broke("the admission", error))
+            return False
+        if isinstance(ticket, str):
+            self._refuse(ticket)
+            return False
+        self._ticket = ticket
+        return True
+
+    def _refuse(self, why: str) -> None:
+        # Before TLS nothing can be said in words that the peer would understand.
+        goodbye = why.goodbye if isinstance(why, Refusal) and not self._tls else b""
+        self._give_up(Rejected(str(why)), "refused", goodbye=goodbye)
 
     def tls_established(self, tls: TlsFacts) -> None:
         """TLS is there, and with it more is known about the peer."""
@@ -304,6 +336,8 @@ class Gate:
             self._wire.abort()
             return
         limits, exchange = self._terms.limits, self._exchange
+        # Nobody but us is slow.
+        self._ours = self._awaited is not None
         if self._proxy is not None:
             waiting_on: str | None = self._proxy.expected
         elif self.phase == "tls" or exchange is None:
@@ -383,6 +417,8 @@ class Gate:
             self._listen()
             if failed:
                 exchange.receive_failure(result.value)
+                # It broke by what failed, and not by what the peer has sent.
+                self._ours = isinstance(exchange.outcome, HandshakeFailed)
             else:
                 exchange.receive_result()
             self._advance()
@@ -511,16 +547,36 @@ class Gate:
         terms.deadlines.file(self)
 
     def _give_up(
-        self, error: BaseException, reason: Reason | None = None, exchange: Exchange | None = None
+        self,
+        error: BaseException,
+        reason: Reason | None = None,
+        exchange: Exchange | None = None,
+        goodbye: bytes = b"",
     ) -> None:
-        """Let the peer go without a word: it is not its handshake that has failed."""
+        """Let the peer go without its handshake's word: it is not that which has failed."""
         if self._over:
             return
         self._exchange = self._proxy = None
         detail = error.reason if isinstance(error, Rejected) else str(error)
         self._report(reason or reason_of(error), detail, error, exchange)
         self._wire.concluded(error, None)
-        self._wire.leave()
+        if goodbye:
+            self._turn_away(goodbye)
+        else:
+            self._wire.leave()
+
+    def _turn_away(self, goodbye: bytes) -> None:
+        """Say why there is no room, and wait only for some to hear it: they are not counted."""
+        turned_away = self._terms.turned_away
+        self.phase = "closing"
+        if len(turned_away) < MAX_TURNED_AWAY:
+            turned_away[self] = None
+            say_goodbye(self._wire, goodbye, True)
+            if not self._over:
+                self._keep_bound()
+        else:
+            self._wire.write(goodbye)
+            self._part()
 
     def _lose_early(self, why: Failure) -> None:
         """The peer has left while something else had to be there first."""
@@ -589,7 +645,7 @@ class Gate:
         terms = self._terms
         if self._ticket is not None:
             silent = exchange is not None and not exchange.received
-            terms.settle(self._ticket, reason, silent)
+            terms.settle(self._ticket, reason, silent, self._ours)
         if not terms.told[reason] and reason != "crashed":
             return
         facts = self.facts

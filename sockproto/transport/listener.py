@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto.core.facts import Address, Facts
-from sockproto.events import AcceptingPaused
+from sockproto.events import AcceptingPaused, CapReached
 from sockproto.transport.bare import SocketWire, address_from
 from sockproto.transport.facts import answer_as, twisted_address
 from sockproto.transport.gate import Gate
@@ -52,6 +52,9 @@ MAX_TURNS = 256
 
 SHORTEST_REST, LONGEST_REST = 0.05, 1.0
 """Seconds for which accepting rests when there is no room for more descriptors; they double."""
+
+QUIET = 60.0
+"""Seconds for which it is not said again that newcomers have to wait for room."""
 
 MAX_QUEUE = 65536
 """How many are let in when we stop. More come only through a door that stays open for others."""
@@ -89,7 +92,9 @@ class Listener:
         self._terms = factory.terms
         self.sessions = factory.terms.names
         self._tls = tls
-        self._listening = self._paused = False
+        self._capped = factory.terms.capped
+        self._listening = self._paused = self._full = False
+        self._quiet_until = -inf
         # How deep we are in what must not find its epoll closed.
         self._turning = 0
         self._rest = SHORTEST_REST
@@ -125,7 +130,8 @@ class Listener:
 
         A client whose ``connect()`` has returned is in that queue, and to close it would reset the
         client. Those who have spoken already are served before this returns; for those who have
-        not see :meth:`~sockproto.transport.factory.EntranceFactory.shut_down`.
+        not see :meth:`~sockproto.transport.factory.EntranceFactory.shut_down`. Those for whom the
+        admission has no room are refused, or left to whoever else has the socket.
         """
         if not self._listening:
             return succeed(None)
@@ -137,8 +143,13 @@ class Listener:
             self._rest_call = None
         self._door.shut()
         self._turning += 1
-        for _ in range(MAX_QUEUE):
-            if not self._accept():
+        for count in range(MAX_QUEUE):
+            if count % MAX_ACCEPTS == MAX_ACCEPTS - 1:
+                # Those who have spoken make room for others.
+                self._look_after(2 * len(self._waiting))
+            # Here they would be refused; somebody else may have room for them.
+            leave_it = self._door.inherited and not self._has_room
+            if leave_it or not self._accept():
                 break
         self._door.close()
         self._look_after(2 * len(self._waiting))
@@ -205,7 +216,10 @@ class Listener:
                     if not accepts or self._paused:
                         return
                     accepts -= 1
-                    self._accept()
+                    if self._has_room:
+                        self._accept()
+                    else:
+                        self._wait_for_room()
                     continue
                 # Whoever came before it in this round may have seen to its end.
                 wire = waiting.get(fileno)
@@ -243,7 +257,8 @@ class Listener:
     @property
     def _accepting(self) -> bool:
         """Whether the door is watched."""
-        return self._listening and not self._paused and self._rest_call is None
+        resting = self._paused or self._full or self._rest_call is not None
+        return self._listening and not resting
 
     def _accept(self) -> bool:
         """Let the next one in; False if there is none, or no room for it."""
@@ -275,6 +290,33 @@ class Listener:
                 wire.abort()
         self._rest = SHORTEST_REST
         return True
+
+    @property
+    def _has_room(self) -> bool:
+        """Whether the admission, if there is one, could take another connection."""
+        return self._capped is None or self._capped.has_room
+
+    def _wait_for_room(self) -> None:
+        """Let newcomers wait in the kernel's queue until somebody has gone."""
+        if not self._accepting:
+            # Whoever came before it in this round has had us stopped.
+            return
+        self._epoll.unregister(self._handle)
+        self._full = True
+        terms = self._terms
+        assert terms.capped is not None
+        terms.capped.when_room(self._go_on)
+        now = terms.clock.seconds()
+        # Last: an observer may pause or stop us.
+        if now >= self._quiet_until and terms.told[CapReached]:
+            self._quiet_until = now + QUIET
+            terms.emit(CapReached(self.address))
+
+    def _go_on(self) -> None:
+        """There is room; or there was a moment ago."""
+        self._full = False
+        if self._accepting:
+            self._epoll.register(self._handle, EPOLLIN)
 
     def _take_a_rest(self, error: OSError) -> None:
         """Look again in a while whether there is room."""

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from sockproto.admission.contract import Admission, Ticket
+from sockproto.admission.contract import Admission, Capped, Ticket
 from sockproto.core.handshake import Side
 from sockproto.events import ALL_WANTED, Event, HandshakeEnded, Observer, Reason, Wanted, wanted_by
 from sockproto.limits import Limits
@@ -46,6 +46,8 @@ class Terms:
 
     Attributes:
         told: Who is told of what. An event that nobody is told of need not be made.
+        capped: The admission, if newcomers may have to wait for it to have room.
+        turned_away: Those who were refused, and whose goodbye is under way.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Terms:
         self.serving = serving
         self.limits = limits
         self.admission = admission
+        self.capped = admission if isinstance(admission, Capped) else None
         self.observers: list[Observer] = []
         self.told: dict[Wanted, tuple[Observer, ...]] = dict.fromkeys(ALL_WANTED, ())
         for observer in observers:
@@ -77,6 +80,7 @@ class Terms:
         self.deadlines = Deadlines(clock)
         # Not a set, which takes three times the memory for thousands.
         self.live: dict[Live, None] = {}
+        self.turned_away: dict[Live, None] = {}
         self.numbers = count(1)
         self._empty: list[Deferred[None]] = []
 
@@ -114,10 +118,10 @@ class Terms:
                     self.told[kind] = tuple(each for each in told if each != observer)
                 _log.failure("an observer failed and is detached: {observer!r}", observer=observer)
 
-    def settle(self, ticket: Ticket, reason: Reason, silent: bool) -> None:
+    def settle(self, ticket: Ticket, reason: Reason, silent: bool, ours: bool = False) -> None:
         """Tell an admission the verdict on a connection that it has let in."""
         try:
-            ticket.settled(reason, silent=silent)
+            ticket.settled(reason, silent=silent, ours=ours)
         except Exception:
             _log.failure("a verdict could not be told: {ticket!r}", ticket=ticket)
 
@@ -133,6 +137,8 @@ class Terms:
     def ended(self, connection: Live) -> None:
         """A connection is over."""
         self.live.pop(connection, None)
+        if self.turned_away:
+            self.turned_away.pop(connection, None)
         if not self.live:
             waiting, self._empty = self._empty, []
             for each in waiting:

@@ -222,7 +222,7 @@ def test_who_is_exempt_is_only_limited_with_everybody_else():
 
 
 def test_the_users_of_a_unix_socket_are_sources():
-    door = Door(max_pending_per_source=1)
+    door = Door(max_pending_per_source=1, exempt_unix=False)
     unix = Address("unix")
     door.admit(unix, uid=1000)
 
@@ -231,8 +231,17 @@ def test_the_users_of_a_unix_socket_are_sources():
     assert not any(isinstance(each, str) for each in door.admit(unix, unix, uid=None))
 
 
+def test_unless_told_otherwise_the_users_of_a_unix_socket_are_exempt():
+    door = Door(max_pending_per_source=1)
+    unix = Address("unix")
+
+    assert not any(isinstance(each, str) for each in door.admit(unix, unix, uid=1000))
+    assert door.control.source_of(unix, uid=1000) == "exempt"
+    assert door.control.source_of(unix) == "of no known source"
+
+
 def test_every_family_of_addresses_can_be_charged():
-    door = Door(max_rate_per_source=Rate(100, 1.0))
+    door = Door(max_rate_per_source=Rate(100, 1.0), exempt_unix=False)
     for address, uid in (
         (STRANGER, None),
         (Address.ip("2001:db8::1", 1), None),
@@ -246,7 +255,7 @@ def test_every_family_of_addresses_can_be_charged():
 
 
 def test_ten_thousand_addresses_of_one_ipv6_network_have_the_slots_of_one_source():
-    door = Door()
+    door = Door(exempt_unix=False)
     addresses = [Address.ip(f"2001:db8:0:1::{number:x}", 1) for number in range(10_000)]
 
     assert sum(not isinstance(each, str) for each in door.admit(*addresses)) == 16
@@ -555,6 +564,127 @@ def test_verdicts_agree_with_what_happens():
     assert min(refused, admitted) > 10_000
 
 
+# A cap at which nobody waits, and what is said at it
+
+
+def test_where_nobody_waits_there_always_is_room_and_the_cap_refuses():
+    door = Door(max_connections=1, wait=False)
+    called = []
+    door.admit(STRANGER)
+
+    door.control.when_room(lambda: called.append("room"))
+
+    assert (door.control.has_room, called) == (True, ["room"])
+    assert door.admit(OTHER) == ["max_connections: 1 of 1 connections are taken"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        ({"max_connections": 1}, True),
+        ({"max_connections_per_source": 1}, True),
+        ({"max_pending_per_source": 1}, True),
+        ({"max_pending": EarlyDrop(1, 100, 1)}, True),
+        ({"max_rate_per_source": Rate(1, 10)}, True),
+        ({"penalties": Penalties(threshold=1)}, False),
+        ({"deny": Networks.parse("203.0.113.9")}, False),
+    ],
+    ids=lambda each: next(iter(each)) if isinstance(each, dict) else None,
+)
+def test_only_who_is_refused_at_a_cap_is_told_anything(policy, told):
+    door = Door(goodbye=b"busy\n", **policy)
+    first, *_ = door.admit(STRANGER)
+    if "penalties" in policy:
+        first.settled("violation")
+
+    [refusal] = door.admit(STRANGER)
+
+    assert isinstance(refusal, str)
+    assert getattr(refusal, "goodbye", b"") == (b"busy\n" if told else b"")
+
+
+def test_without_words_for_it_nobody_is_told_anything():
+    door = Door(max_connections=1)
+    door.admit(STRANGER)
+
+    assert type(door.admit(STRANGER)[0]) is str
+
+
+def test_the_cap_on_pending_handshakes_can_be_off():
+    door = Door(max_pending=None, max_pending_tls=None, max_pending_per_source=None)
+
+    for tls in (False, True):
+        tickets = door.admit(*[STRANGER] * 2000, tls=tls)
+        assert {each.patience for each in tickets} == {1.0}
+    assert [rule for rule, *_ in door.verdicts()] == ["penalties"]
+
+
+# Slots of which nobody knows yet whose they are
+
+
+def test_a_slot_may_be_held_before_it_is_known_for_whom():
+    door = Door(max_connections=1)
+    held = door.control.hold()
+    counts = door.control.counts
+    assert (counts.connections, counts.pending, counts.connections_of) == (1, [0, 0], {})
+    assert not door.control.has_room
+
+    held.settled("timeout")
+    assert (counts.connections, counts.pending) == (1, [0, 0])
+    held.release()
+    held.release()
+
+    assert counts.connections == 0
+    assert not isinstance(door.admit(STRANGER)[0], str)
+
+
+def test_no_more_slots_are_held_than_there_may_be():
+    door = Door(max_connections=1, goodbye=b"busy\n")
+    door.control.hold()
+
+    refusal = door.control.hold()
+
+    assert refusal == "max_connections: 1 of 1 connections are taken"
+    assert refusal.goodbye == b"busy\n"
+    assert door.control.counts.connections == 1
+
+
+def test_without_a_cap_any_number_is_held():
+    door = Door()
+
+    assert not any(isinstance(door.control.hold(), str) for _ in range(1000))
+    assert door.control.counts.connections == 1000
+
+
+def test_in_a_dry_run_a_slot_that_there_is_not_is_waived():
+    door = Door(max_connections=1, dry_run=True)
+    door.control.hold()
+
+    waived = door.control.hold()
+
+    assert waived.waived == "max_connections: 1 of 1 connections are taken"
+    assert door.control.counts.connections == 1
+
+
+# Whose fault it is
+
+
+@pytest.mark.parametrize("reason", ["crashed", "timeout"])
+def test_what_is_our_own_fault_costs_the_peer_nothing(reason):
+    door = Door(penalties=Penalties(threshold=1))
+    for _ in range(10):
+        [ticket] = door.admit(STRANGER)
+        ticket.settled(reason, ours=True)
+        ticket.release()
+
+    assert door.control.counts.connections == 0
+    assert door.verdicts()[0] == (
+        "penalties",
+        "admits",
+        "0.0 s have accrued, enforced from 1 s",
+    )
+
+
 # A dry run
 
 
@@ -568,6 +698,12 @@ def test_a_dry_run_admits_everybody_and_says_who_would_not_have_been():
     assert second.patience == 1.0
     assert door.control.counts.connections == 1
     assert door.control.has_room
+
+
+def test_in_a_dry_run_nobody_has_to_hurry():
+    door = Door(dry_run=True, draw=1.0, max_pending=EarlyDrop(1, 1, 4), exempt=NO_LIMITS.allow)
+
+    assert [ticket.patience for ticket in door.admit(*[STRANGER] * 5)] == [1.0] * 5
 
 
 def test_who_would_have_been_refused_leaves_no_trace():

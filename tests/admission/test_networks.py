@@ -203,7 +203,14 @@ def test_the_numbers_of_the_two_families_differ():
 
 
 @pytest.mark.parametrize(
-    "address", [Address("unix", path="/run/door"), Address("memory"), Address("inet", "localhost")]
+    "address",
+    [
+        Address("unix", path="/run/door"),
+        Address("memory"),
+        Address("inet", "localhost"),
+        Address("inet", "local\0host"),
+        Address("inet6", "\udcff"),
+    ],
 )
 def test_who_has_no_number_is_in_no_network(address):
     assert number_of(address) is None

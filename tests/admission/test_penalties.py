@@ -1,10 +1,12 @@
 import tracemalloc
 from math import inf, nan
 from random import Random
+from time import perf_counter
 from typing import get_args
 
 import pytest
 
+from sockproto.admission.expiries import MAX_SOURCES
 from sockproto.admission.penalties import Penalties, SourcePenalties
 from sockproto.admission.rules import Applicant
 from sockproto.core.errors import ConfigurationError
@@ -49,7 +51,13 @@ def test_an_ending_costs_what_it_costs(reason, silent, seconds):
 def test_nothing_else_costs_anything():
     costs = charged().costs
 
-    assert set(costs) == {"timeout", "rejected", "violation", "limit", "crashed"}
+    assert {each for each, seconds in costs.items() if seconds} == {
+        "timeout",
+        "rejected",
+        "violation",
+        "limit",
+        "crashed",
+    }
     assert set(costs) < set(get_args(Reason))
 
 
@@ -115,6 +123,75 @@ def test_what_costs_nothing_is_not_remembered():
     assert rule.figures(peer()) == "0.0 s have accrued, enforced from 0 s"
 
 
+# A slot, while they are scarce
+
+
+def held(rule, seconds, now, scarcity, reason="timeout", source=7):
+    """Somebody had a slot for so long, which ends now."""
+    silent = reason in ("timeout", "probe")
+    rule.charge(peer(now - seconds, source), reason, silent, now, scarcity)
+    return rule
+
+
+@pytest.mark.parametrize("reason", ["timeout", "probe", "lost", "rejected", "limit", "violation"])
+def test_while_slots_are_scarce_one_costs_as_long_as_it_was_held_however_it_ended(reason):
+    rule = held(charged(), 5.0, 5.0, 0.5, reason)
+    assert rule.figures(peer(5.0)) == "75.0 s have accrued by one slip, enforced with the next"
+
+    held(rule, 5.0, 10.0, 1.0, reason)
+
+    assert refused(rule, 5.0 + 75.0 + 150.0 - 0.01)
+    assert not refused(rule, 5.0 + 75.0 + 150.0)
+
+
+@pytest.mark.parametrize("reason", ["timeout", "probe", "lost", "rejected", "limit", "violation"])
+def test_one_slip_is_let_pass_and_the_next_is_not(reason):
+    rule = held(charged(), 5.0, 5.0, 1.0, reason)
+    assert not refused(rule, 5.0)
+
+    assert refused(held(rule, 0.5, 6.0, 0.5, reason), 6.0)
+
+
+def test_a_slip_that_has_run_down_is_forgotten():
+    rule = held(charged(), 5.0, 5.0, 1.0)
+
+    assert not refused(held(rule, 5.0, 155.0, 1.0), 155.0)
+
+
+def test_a_crash_is_no_slip_however_long_it_took():
+    assert refused(held(charged(), 5.0, 5.0, 1.0, "crashed"), 5.0)
+
+
+def test_where_slots_are_plenty_it_does_not_matter_for_how_long_one_was_held():
+    rule = charged()
+    for now in range(100):
+        held(rule, 4.9, now, 0.0, "probe")
+        held(rule, 5.0, now, 0.0, "timeout", source=8)
+
+    assert rule.figures(peer(99.0)) == "0.0 s have accrued, enforced from 15 s"
+    assert not refused(rule, 99.0, source=8)
+
+
+def test_a_health_check_that_comes_every_second_is_never_kept_out():
+    rule = charged()
+    for now in range(600):
+        held(rule, 0.01, now, 1.0, "probe")
+        assert not refused(rule, now)
+
+
+def test_a_slot_never_costs_more_than_the_most():
+    rule = held(held(charged(), 60.0, 60.0, 1.0), 60.0, 60.0, 1.0)
+
+    assert refused(rule, 659.9)
+    assert not refused(rule, 660.0)
+
+
+def test_a_slot_may_cost_nothing():
+    rule = charged(penalties=Penalties(held=0.0))
+
+    assert not refused(held(held(rule, 10.0, 10.0, 1.0), 10.0, 10.0, 1.0), 10.0)
+
+
 def test_a_full_table_lets_the_soonest_to_expire_off():
     rule = SourcePenalties(Penalties(), max_sources=2)
     for source, reasons in ((1, 2), (2, 1), (3, 3)):
@@ -149,6 +226,44 @@ def test_a_full_table_of_the_worst_takes_32_mib_at_most():
     assert peak <= 32 * 1024 * 1024
 
 
+@pytest.mark.slow
+def test_a_million_networks_leave_a_full_table_and_each_takes_as_long_as_the_last():
+    random = Random(1)
+    rule = SourcePenalties(Penalties())
+
+    def charge(first, count):
+        begun = perf_counter()
+        for step in range(first, first + count):
+            source = 1 << 128 | random.getrandbits(64) << 64
+            rule.charge(peer(source=source, family="inet6"), "crashed", False, step / 1000)
+        return perf_counter() - begun
+
+    # The quickest of a few, since others may want the processor, too.
+    charge(0, 100_000)
+    early = min(charge(100_000 + 20_000 * each, 20_000) for each in range(10))
+    charge(300_000, 500_000)
+    late = min(charge(800_000 + 20_000 * each, 20_000) for each in range(10))
+
+    assert len(rule._tables["inet6"]) == MAX_SOURCES
+    assert late < 2 * early
+
+
+@pytest.mark.slow
+def test_a_million_networks_take_32_mib_at_most():
+    random = Random(1)
+    tracemalloc.start()
+    rule = SourcePenalties(Penalties())
+
+    for step in range(1_000_000):
+        source = 1 << 128 | random.getrandbits(64) << 64
+        rule.charge(peer(source=source, family="inet6"), "crashed", False, step / 1000)
+
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak <= 32 * 1024 * 1024
+    assert len(rule._tables["inet6"]) == MAX_SOURCES
+
+
 def test_it_says_how_much_has_accrued_and_how_long_to_wait():
     rule = charged("timeout")
 
@@ -159,7 +274,9 @@ def test_it_says_how_much_has_accrued_and_how_long_to_wait():
     assert rule.figures(peer(50.0, source=None)) == "not limited per source"
 
 
-@pytest.mark.parametrize("name", ["deadline", "reject", "silence", "violation", "crash", "most"])
+@pytest.mark.parametrize(
+    "name", ["deadline", "reject", "silence", "violation", "crash", "held", "most"]
+)
 @pytest.mark.parametrize("value", [-1.0, nan, inf])
 def test_a_penalty_that_is_no_time_is_an_error(name, value):
     with pytest.raises(ConfigurationError) as caught:

@@ -20,6 +20,7 @@ from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service import options
 from sockproto.service.logs import WORDS
+from sockproto.service.policy import POLICY_OPTIONS
 from sockproto.service.units import show_seconds, show_size
 from sockproto.sessions.forward import Forward
 from sockproto.signatures import Signature
@@ -54,6 +55,12 @@ def test_the_limits_are_the_fields_of_the_dataclass():
     ]
 
 
+def test_who_may_start_is_told_as_the_service_reads_it():
+    assert rows_of(REFERENCE / "options.rst", 2) == [
+        [name, each.default, each.help, each.why] for name, each in POLICY_OPTIONS.items()
+    ]
+
+
 def test_every_option_is_told_of_once():
     names = {name for name, *_ in options.Options.optParameters}
     names |= {
@@ -61,10 +68,16 @@ def test_every_option_is_told_of_once():
         for name in vars(options.Options)
         if name.startswith("opt_")
     }
-    told = column("options", 0) + column("options", 1)
+    told = [name for table in range(3) for name in column("options", table)]
 
     assert sorted(told) == sorted(set(told))
-    assert names - set(told) == {"config", "help-handshakes", "help-sessions", "version"}
+    assert names - set(told) == {
+        "config",
+        "dry-run",
+        "help-handshakes",
+        "help-sessions",
+        "version",
+    }
     assert set(told) <= names
     text = (REFERENCE / "options.rst").read_text()
     assert all(f"``--{name}``" in text for name in names - set(told))
@@ -81,6 +94,7 @@ def test_the_defaults_are_those_of_the_service():
         "proxy-protocol": options.DEFAULT_PROXY_PROTOCOL,
         "proxy-allow-from": str(options.Options().proxy or "none"),
         "access-log": options.DEFAULT_ACCESS_LOG,
+        "udp-max-amplification": f"{options.DEFAULT_UDP_MAX_AMPLIFICATION:g}",
     }
 
 
@@ -133,10 +147,10 @@ def test_every_option_of_the_command_is_told_of(capsys):
         cli.main(["connect", "--help"])
     helped = capsys.readouterr().out
     text = (REFERENCE / "connect.rst").read_text()
-    for name in ("--handshake SPEC", "--send BYTES", "--delay T", "--timeout T"):
+    for name in ("--handshake SPEC", "--send BYTES", "--delay T", "--timeout T", "--retries N"):
         assert name in helped
         assert f"``{name}``" in text
-    assert helped.count("\n  --") == 4
+    assert helped.count("\n  --") == 5
 
 
 # Wire formats

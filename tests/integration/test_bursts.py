@@ -57,7 +57,8 @@ def server(start):
     if most < SIZE:
         pytest.skip(f"the kernel keeps {most} clients waiting, {SIZE} are needed")
     room_for(2 * SIZE + 500)
-    return start.sockserver("--idle-timeout", "off", "--handshake-timeout", "off")
+    forever = ["--idle-timeout", "off", "--handshake-timeout", "off"]
+    return start.sockserver(*forever, "--max-pending", "off")
 
 
 def test_nobody_knocks_twice_while_the_server_is_busy(server):

@@ -61,7 +61,8 @@ def client_hello(announced: int, size: int) -> bytes:
 
 
 STRANGERS = {
-    "silent": Stranger("tcp", b"", 5000, 2 * KIB),
+    # With its slot, which the server remembers whose it is.
+    "silent": Stranger("tcp", b"", 5000, 2.25 * KIB),
     "silent where TLS is spoken": Stranger("tls", b"", 5000, 2 * KIB),
     "half a ClientHello": Stranger("tls", client_hello(508, 250), 1000, 96 * KIB),
     # OpenSSL takes none that is longer.
@@ -102,6 +103,7 @@ def test_a_stranger_who_does_not_go_on_costs_little(start, loopback_identity, st
     server = start.sockserver(
         *("--listen", door + files if stranger.door == "tls" else door),
         *("--idle-timeout", "5m", "--handshake-timeout", "5m"),
+        *("--max-pending", "off", "--max-pending-tls", "off"),
     )
     resident_with(server, stranger, WARM_UP)
     server.wait_for("lost|probe", WARM_UP)

@@ -79,6 +79,11 @@ def clock():
 
 
 @pytest.fixture
+def path(tmp_path):
+    return tmp_path / "access.log"
+
+
+@pytest.fixture
 def sheet():
     return Sheet()
 
@@ -160,6 +165,72 @@ def test_a_stop_loses_nothing(log, sheet):
     assert sheet.closed
 
 
+def from_host(number, reason="rejected"):
+    return ACCEPTED._replace(address=Address("inet", f"192.0.2.{number}", 9), reason=reason)
+
+
+def test_of_a_flood_there_are_a_few_lines_and_a_sum_when_the_minute_is_over(log, clock, sheet):
+    for _ in range(10):
+        for event in [from_host(7, "timeout")] * 50 + [from_host(8)]:
+            log(event)
+        clock.advance(0)
+    lines = [line for _, lines in sheet.written for line in lines]
+    assert [sum(f"192.0.2.{each}:" in line for line in lines) for each in (7, 8)] == [30, 10]
+
+    clock.advance(60)
+
+    assert sheet.written[-1] == (NOW, ["192.0.2.7: 470 more timed out in the last minute"])
+
+
+def test_a_stop_tells_what_was_summed_up_after_the_last_line(log, clock, sheet):
+    for event in [from_host(7, "probe")] * 31 + [ACCEPTED] * 3001:
+        log(event)
+
+    log.close()
+
+    assert [len(lines) for _, lines in sheet.written] == [3030, 2]
+    assert sorted(sheet.written[-1][1]) == [
+        "192.0.2.7: 1 more accepted in the last minute",
+        "192.0.2.7: 1 more probed in the last minute",
+    ]
+
+
+def test_a_turn_of_which_there_is_nothing_to_write_writes_nothing(log, clock, sheet):
+    for _ in range(31):
+        log(PROBE)
+        clock.advance(0)
+
+    assert len(sheet.written) == 30
+
+
+def test_a_sum_that_cannot_be_written_is_an_error_like_any_other(log, clock, sheet):
+    for _ in range(31):
+        log(PROBE)
+    clock.advance(0)
+    sheet.trouble = OSError(ENOSPC, "No space left on device")
+
+    with capturedLogs() as logged:
+        clock.advance(60)
+
+    assert [level for level, _ in said(logged)] == [LogLevel.error]
+
+
+def test_a_flood_does_not_fill_the_disk(path, clock, now):
+    log = AccessLog(clock, LogFile(str(path)))
+    for second in range(180):
+        now.append(NOW + second)
+        for number in range(500):
+            log(from_host(number, "lost"))
+        clock.advance(1)
+    log.close()
+
+    lines = path.read_text().splitlines()
+    summed = [int(line.split()[2]) for line in lines if " more lost in the last minute" in line]
+    assert len(lines) - len(summed) == 900
+    assert len(summed) == 3 * 101
+    assert len(lines) - len(summed) + sum(summed) == 180 * 500
+
+
 def test_the_end_of_the_process_loses_nothing(tmp_path):
     program = (
         "from twisted.internet.task import Clock\n"
@@ -167,13 +238,16 @@ def test_the_end_of_the_process_loses_nothing(tmp_path):
         "from sockproto.service.accesslog import AccessLog, LogFile\n"
         "one = Address('unix')\n"
         "event = HandshakeEnded(1, one, one, 'probe', 'tls', '', None, None, 0.0, 0, None)\n"
-        "AccessLog(Clock(), LogFile('access.log'))(event)\n"
+        "log = AccessLog(Clock(), LogFile('access.log'))\n"
+        "for _ in range(40): log(event)\n"
         "raise SystemExit('nobody has stopped it')\n"
     )
 
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
 
-    assert (tmp_path / "access.log").read_text().endswith(" probe unix in 0.0 ms\n")
+    *lines, last = (tmp_path / "access.log").read_text().splitlines()
+    assert [line.endswith(" probe unix in 0.0 ms") for line in lines] == [True] * 30
+    assert last.endswith(" unix: 10 more probed in the last minute")
 
 
 def test_what_cannot_be_written_is_one_error_and_then_silence(log, clock, sheet):
@@ -217,11 +291,6 @@ def test_when_it_can_be_written_again_the_log_says_what_is_missing(log, clock, s
 
 
 # A file of our own.
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "access.log"
 
 
 @pytest.fixture

@@ -19,10 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto import Address, Limits, ServerFactory, __version__
-from sockproto.events import AcceptingPaused
+from sockproto.events import AcceptingPaused, CapReached, RefusalWaived
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service import Options, makeService
 from sockproto.service.maker import SockServer, _reached_at
+
+STRANGER = Address.ip("203.0.113.9", 4711)
 
 
 @implementer(IListeningPort)
@@ -290,6 +292,125 @@ def test_behind_a_proxy_the_line_shows_the_client(make, machine):
     client.protocol.connectionLost(Failure(ConnectionDone()))
 
 
+# Admission.
+
+
+def test_a_server_has_one_admission_that_is_on_and_lives_by_its_time(make, machine):
+    service = make(listen=["unix:door", "unix:other"])
+    admission = service.factory.terms.admission
+
+    assert [port._factory for port in service.ports] == [service.factory] * 2
+    assert [each.rule for each in admission.verdicts(STRANGER)] == [
+        "max_connections",
+        "penalties",
+        "max_pending_per_source",
+        "max_pending",
+    ]
+    ticket = admission.admit(STRANGER)
+    ticket.settled("crashed")
+    assert isinstance(admission.admit(STRANGER), str)
+    machine.advance(91)
+    assert not isinstance(admission.admit(STRANGER), str)
+
+
+def test_datagrams_have_an_admission_of_their_own_without_penalties(make, machine):
+    service = make(
+        "--max-rate-per-source",
+        "5/1s",
+        "--udp-max-amplification",
+        "18",
+        listen=["udp:0:interface=127.0.0.1", "unixgram:door", "tcp:0:interface=127.0.0.1"],
+    )
+
+    datagrams, other, _ = service.ports
+    assert str(other.address) == "unix:door"
+    assert set(machine.getReaders()) == set(service.ports)
+    admission = datagrams._terms.admission
+    rules = [each.rule for each in admission.verdicts(STRANGER)]
+    assert "penalties" not in rules
+    assert "max_rate_per_source" in rules
+    assert admission is not service.factory.terms.admission
+    assert datagrams._answers._max_amplification == 18
+
+
+def test_a_datagram_leaves_a_line_like_a_connection(make, machine):
+    [port] = make(listen=["udp:0:interface=127.0.0.1"]).ports
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client, capturedLogs() as logged:
+        client.connect(("127.0.0.1", port.address.port))
+        client.send(b"2")
+        port.doRead()
+        machine.advance(0)
+
+    [line] = lines(logged, "sockproto")
+    assert line.startswith("rejected 127.0.0.1:")
+
+
+def test_it_says_how_to_reach_a_door_for_datagrams(make):
+    service = make(listen=["unixgram:door"])
+
+    assert try_it(service) == "sockproto connect unixgram:door --send 1"
+
+
+def test_no_proxy_speaks_for_a_datagram(make):
+    with pytest.raises(SystemExit) as caught:
+        make("--proxy-protocol", "v2", "--proxy-allow-from", "10.0.0.0/8", listen=["udp:0"])
+
+    assert str(caught.value) == (
+        "sockserver: cannot listen on udp:0: no PROXY header is read from datagrams; leave "
+        "--proxy-protocol out, or serve them from another process"
+    )
+
+
+def test_half_of_the_descriptors_less_some_are_for_connections(make):
+    admission = make().factory.terms.admission
+
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2 - 64
+    assert admission.verdicts(STRANGER)[0].figures == f"0 of {most} connections are taken"
+
+
+def test_who_is_denied_is_refused_and_leaves_a_line(make, machine):
+    service = make("--deny", "192.168.0.0/16")
+
+    with capturedLogs() as logged:
+        client = connect(service.factory)
+        machine.advance(0)
+
+    assert client.disconnecting
+    [line] = lines(logged, "sockproto")
+    assert line.startswith("refused 192.168.1.1:54321 in ")
+    assert line.endswith(": allow, deny: allowed by a /0, denied by a /16")
+    client.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+def test_in_a_dry_run_who_would_be_refused_is_served_and_told_of(make, machine):
+    service = make("--deny", "192.168.0.0/16", "--dry-run", "--access-log", "off")
+    service.startService()
+
+    with capturedLogs() as logged:
+        client = connect(service.factory)
+        client.protocol.dataReceived(b"1")
+
+    assert client.value() == b"welcome to server!"
+    assert lines(logged, "sockproto") == [
+        "waived 192.168.1.1:54321: allow, deny: allowed by a /0, denied by a /16"
+    ]
+    client.protocol.connectionLost(Failure(ConnectionDone()))
+
+
+def test_more_connections_than_descriptors_are_warned_of(make):
+    service = make("--max-connections", "2147483647")
+
+    with capturedLogs() as logged:
+        service.startService()
+
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert lines(logged)[1] == (
+        f"max-connections is 2147483647, but this process may have {descriptors} descriptors; "
+        "raise the limit (ulimit -n, or LimitNOFILE= under systemd)"
+    )
+
+
 # The access log.
 
 
@@ -329,7 +450,12 @@ def test_a_crash_is_told_once(make, machine):
 def test_without_an_access_log_no_event_is_made_of_what_goes_well(make):
     told = make("--access-log", "off").factory.terms.told
 
-    assert [what for what, observers in told.items() if observers] == [AcceptingPaused, "crashed"]
+    assert [what for what, observers in told.items() if observers] == [
+        AcceptingPaused,
+        CapReached,
+        RefusalWaived,
+        "crashed",
+    ]
 
 
 def test_a_stop_writes_the_last_line_into_the_file(make, machine, tmp_path):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import platform
 import sys
 import traceback
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import inf
 
 import pytest
 from twisted.internet.protocol import Factory
 
-from sockproto import Accept, ConfigurationError, Limits, Secret
+from sockproto import Accept, ConfigurationError, Exchange, Limits, Reject, Secret
+from sockproto.admission.early_drop import EarlyDrop
 from sockproto.admission.networks import Networks
+from sockproto.admission.policy import DEFAULT_POLICY
 from sockproto.handshakes.passphrase import Passphrase
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service.options import Options
+from sockproto.service.policy import POLICY_OPTIONS
 from sockproto.sessions.discard import Discard
 from sockproto.sessions.echo import Echo
 from sockproto.transport.proxy import ProxyPolicy
@@ -100,7 +103,10 @@ def test_without_options_it_is_the_lesson():
     assert options.session is None
     assert options.limits == Limits()
     assert options.proxy is None
+    assert options.policy_for(1024) == replace(DEFAULT_POLICY, max_connections=448)
+    assert not options.dry_run
     assert options.access_log == "-"
+    assert options.udp_max_amplification == 1
     assert options.try_it == "--send 1"
     assert options.warnings == []
 
@@ -120,6 +126,14 @@ def test_every_limit_has_an_option_with_its_words():
     for each in fields(Limits):
         assert f"--{each.name.replace('_', '-')}=" in text
         assert each.metadata["help"] in text
+
+
+def test_every_rule_of_admission_has_an_option_with_its_words():
+    text = " ".join(Options().getUsage().split())
+
+    for name, each in POLICY_OPTIONS.items():
+        assert f"--{name}=" in text
+        assert f"{each.help} [{each.default}]" in text
 
 
 # What the command line says.
@@ -157,6 +171,28 @@ def test_a_session_has_bounds_of_its_own():
     assert options.limits == Limits(session_idle_timeout=120, session_lifetime=3600)
 
 
+def test_who_may_start_is_said_by_many_options_together():
+    options = parse("--max-connections", "7", "--max-pending", "5:10:20", "--exempt", "none")
+
+    assert options.policy_for(1024) == replace(
+        DEFAULT_POLICY,
+        max_connections=7,
+        max_pending=EarlyDrop(5, 10, 20),
+        exempt=Networks(),
+        exempt_unix=False,
+    )
+
+
+def test_in_a_dry_run_the_operator_should_know(monkeypatch):
+    for options in (parse("--dry-run"), parse("--dry-run", "--dry-run")):
+        assert options.dry_run
+        assert options.warnings == ["this is a dry run: nobody is refused, and no limit holds"]
+    monkeypatch.setenv("SOCKSERVER_DRY_RUN", "on")
+    assert parse().dry_run
+    monkeypatch.setenv("SOCKSERVER_DRY_RUN", "off")
+    assert not parse().dry_run
+
+
 @pytest.mark.parametrize("where", ["-", "off", "/var/log/door.log"])
 def test_the_access_log_goes_where_it_is_told(where):
     assert parse("--access-log", where).access_log == where
@@ -181,11 +217,54 @@ def test_without_a_protocol_the_proxies_are_not_asked_and_the_operator_should_kn
     assert parse("--proxy-allow-from", "none").warnings == []
 
 
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "18x", "", "9" * 400])
+def test_an_amplification_is_a_number_above_0(text):
+    assert complaint("--udp-max-amplification", text) == (
+        f"--udp-max-amplification: {text!r} is no ratio; give a number above 0, like 1 or 18"
+    )
+
+
 def test_a_handshake_is_made_with_its_arguments():
     options = parse("--handshake", "welcome:2:goodbye=go away")
 
     assert options.handshake.token == b"2"
     assert options.handshake.goodbye == b"go away"
+
+
+def passed(options, data):
+    exchange = Exchange(options.handshake.serve)
+    exchange.receive_data(data)
+    return exchange.outcome
+
+
+def test_handshakes_given_again_are_a_chain(write):
+    given = parse("--handshake", "passphrase:a b", "--handshake", "passphrase:c")
+    listed = parse("--config", write('handshake = ["passphrase:a b", "passphrase:c"]'))
+
+    for options in (given, listed):
+        assert passed(options, b"a b\nc\n") == Accept(b"OK\n")
+        assert passed(options, b"a b\nd\n") == Reject(b"NO\n", reason="wrong word")
+        assert options.try_it == "--handshake passphrase:... --handshake passphrase:..."
+    assert given.warnings == [WARNING.format("handshake chain")]
+    assert listed.warnings == []
+
+
+def test_in_the_environment_a_blank_is_part_of_a_handshake(monkeypatch):
+    monkeypatch.setenv("SOCKSERVER_HANDSHAKE", r"chain:passphrase\:a b:passphrase\:c")
+
+    assert passed(parse(), b"a b\nc\n") == Accept(b"OK\n")
+
+
+def test_an_empty_list_of_handshakes_is_told(write):
+    assert complaint("--config", write("handshake = []")) == (
+        "handshake in door.toml is empty; name a handshake like welcome"
+    )
+
+
+def test_the_name_of_a_session_may_have_a_version():
+    options = parse("--session", "chat/1.0=echo", "--session", "chat/2=discard")
+
+    assert list(options.session) == ["chat/1.0", "chat/2"]
 
 
 def test_a_session_is_a_factory_without_a_name():
@@ -245,6 +324,8 @@ def test_everything_can_stand_in_a_file(write):
         'listen = ["tcp:1", "tcp:2"]\nbacklog = 7\nhandshake = "welcome:2"\n'
         'session = ["a=echo", "b=discard"]\nidle-timeout = 2.5\nmax-handshake-bytes = "1k"\n'
         'proxy-protocol = "v2"\nproxy-allow-from = "10.0.0.0/8"\naccess-log = "off"\n'
+        "udp-max-amplification = 2.5\n"
+        'max-connections = 7\ndeny = "192.0.2.0/24"\npenalties = false\ndry-run = true\n'
     )
 
     options = parse("-c", file)
@@ -257,6 +338,11 @@ def test_everything_can_stand_in_a_file(write):
     assert options.limits == Limits(idle_timeout=2.5, max_handshake_bytes=1024)
     assert options.proxy == ProxyPolicy("v2", Networks.parse("10.0.0.0/8"))
     assert options.access_log == "off"
+    assert options.udp_max_amplification == 2.5
+    assert options.dry_run
+    assert options.policy_for(1024) == replace(
+        DEFAULT_POLICY, max_connections=7, deny=Networks.parse("192.0.2.0/24"), penalties=None
+    )
 
 
 def test_everything_can_stand_in_the_environment(monkeypatch):

@@ -63,6 +63,20 @@ def test_what_may_be_repeated_is_separated_by_blanks_in_the_environment():
     assert found == {"listen": Setting(("tcp:1", "unix:/run/door"), "SOCKSERVER_LISTEN")}
 
 
+def test_what_may_have_blanks_in_it_is_given_once_in_the_environment():
+    found = gather(
+        NAMES,
+        REPEATABLE,
+        {},
+        {"SOCKSERVER_LISTEN": "tcp:1 tcp:2", "SOCKSERVER_SESSION": "two words"},
+        None,
+        unparted=["session"],
+    )
+
+    assert found["listen"].values == ("tcp:1", "tcp:2")
+    assert found["session"].values == ("two words",)
+
+
 def test_what_may_not_be_repeated_keeps_its_blanks():
     found = find(environment={"SOCKSERVER_BACKLOG": " 1 2 "})
 
@@ -130,3 +144,12 @@ def test_a_list_of_anything_but_texts_is_told(write, value):
     assert complaint(file) == (
         f"listen in {file} is no setting: expected a text or a list of texts"
     )
+
+
+@pytest.mark.parametrize(("value", "text"), [("true", "on"), ("false", "off"), ('"on"', "on")])
+def test_a_switch_may_be_a_truth_value_in_the_file(write, value, text):
+    file = write(f"dry-run = {value}")
+
+    found = gather(["dry-run"], [], {}, {}, file, ["dry-run"])
+
+    assert found["dry-run"].values == (text,)

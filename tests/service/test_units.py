@@ -1,4 +1,4 @@
-"""Times and sizes as operators write them."""
+"""Times, sizes, numbers and rates as operators write them."""
 
 from math import inf
 
@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockproto.service.units import seconds, show_seconds, show_size, size, whole
+from sockproto.admission.rate import Rate
+from sockproto.service.units import (
+    rate,
+    seconds,
+    show_seconds,
+    show_size,
+    size,
+    switch,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +85,55 @@ def test_anything_else_is_no_whole_number(text):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(5.0, "5s"), (0.5, "500ms"), (1.5, "1.5s"), (120.0, "120s"), (inf, "off")]
+    ("text", "value"),
+    [
+        ("50/10s", Rate(50, 10)),
+        ("1/1", Rate(1, 1)),
+        ("3/500ms", Rate(3, 0.5)),
+        ("100/2m", Rate(100, 120)),
+    ],
+)
+def test_a_rate_is_a_number_and_a_time(text, value):
+    assert rate(text) == value
+    assert rate(str(value)) == value
+
+
+@pytest.mark.parametrize("text", ["", "5", "5/", "/5", "0/5", "5/0", "5/off", "5/5/5", "-5/5", "x"])
+def test_anything_else_is_no_rate(text):
+    with pytest.raises(ValueError) as caught:
+        rate(text)
+
+    assert str(caught.value) == f"{text!r} is not a rate; write it like 50/10s"
+
+
+def test_a_switch_is_on_or_off():
+    assert (switch("on"), switch("off")) == (True, False)
+    for text in ("", "yes", "On", "1"):
+        with pytest.raises(ValueError) as caught:
+            switch(text)
+        assert str(caught.value) == f"{text!r} is not on or off"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (5.0, "5s"),
+        (0.5, "500ms"),
+        (1.5, "1.5s"),
+        (120.0, "120s"),
+        (1234567.5, "1234567.5s"),
+        (3e-07, "0.0003ms"),
+        (inf, "off"),
+    ],
 )
 def test_a_time_is_shown_as_it_is_written(value, text):
     assert show_seconds(value) == text
     assert seconds(text) == value
+
+
+@given(st.floats(1e-12, 1e12))
+def test_every_time_that_is_shown_can_be_read(value):
+    assert seconds(show_seconds(value)) == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,7 @@ class Tickets:
         self.asked = []
         self.facts = []
         self.verdicts = []
+        self.ours = []
         self.released = 0
 
     def admit(self, address, **facts):
@@ -200,8 +201,9 @@ class Tickets:
         self.facts.append(facts)
         return self.refusal or self
 
-    def settled(self, reason, *, silent=False):
+    def settled(self, reason, *, silent=False, ours=False):
         self.verdicts.append((reason, silent))
+        self.ours.append(ours)
 
     def release(self):
         self.released += 1
@@ -270,6 +272,12 @@ def certificate(name="localhost"):
         names = x509.SubjectAlternativeName([x509.DNSName(name)])
         builder = builder.add_extension(names, critical=False)
     return builder.sign(key, hashes.SHA256()), key
+
+
+def end_point(name="localhost"):
+    """What ties a connection to the server of that certificate (RFC 5929 section 4)."""
+    found, _ = certificate(name)
+    return found.fingerprint(found.signature_hash_algorithm)
 
 
 class Pair:

@@ -21,11 +21,18 @@ from sockproto import (
     Rejected,
     Shutdown,
 )
+from sockproto.admission.contract import Refusal
 from sockproto.admission.networks import Networks
 from sockproto.core.facts import Address, PeerFacts, TlsFacts
-from sockproto.events import ConnectionEnded, ConnectionOpened, Ending, HandshakeEnded
+from sockproto.events import (
+    ConnectionEnded,
+    ConnectionOpened,
+    Ending,
+    HandshakeEnded,
+    RefusalWaived,
+)
 from sockproto.limits import Limits
-from sockproto.transport.gate import Gate
+from sockproto.transport.gate import MAX_TURNED_AWAY, Gate
 from sockproto.transport.proxy import ProxyPolicy
 from sockproto.transport.terms import Terms
 
@@ -492,6 +499,85 @@ def test_a_client_that_is_not_admitted_says_nothing_more():
     assert passage.endings == [("refused", "admission")]
 
 
+class Caps(Tickets):
+    """An admission that has a cap on connections as well."""
+
+    has_room = True
+
+    def __init__(self, refusal=None, full=None):
+        super().__init__(refusal)
+        self.full = full
+        self.held = []
+
+    def when_room(self, callback):
+        callback()
+
+    def hold(self):
+        self.held.append(Tickets())
+        return self.full or self.held[-1]
+
+
+def test_a_connection_has_a_slot_before_it_is_known_whose_it_is():
+    caps = Caps()
+    passage = Passage(proxy=PROXIES, admission=caps)
+    [held] = caps.held
+    assert (held.released, caps.asked) == (0, [])
+
+    passage.gate.data_received(HEADER)
+    assert (held.released, caps.asked) == (1, [CLIENT.address])
+    passage.lose()
+
+    assert (held.released, caps.released) == (1, 1)
+
+
+def test_the_slot_of_a_proxy_that_leaves_early_is_given_back_once():
+    caps = Caps()
+    passage = Passage(proxy=PROXIES, admission=caps)
+
+    passage.gate.data_received(HEADER[:20])
+    passage.lose()
+
+    [held] = caps.held
+    assert (held.released, caps.asked, caps.released) == (1, [], 0)
+    assert passage.left_behind == []
+
+
+def test_a_proxy_for_which_there_is_no_slot_is_refused():
+    caps = Caps(full=Refusal("all are taken", b"busy\n"))
+    passage = Passage(proxy=PROXIES, admission=caps)
+    passage.gate.data_received(HEADER)
+    passage.lose()
+
+    assert passage.told == [b"busy\n", "half-close"]
+    assert passage.verdicts == [("refused", "proxy", "all are taken")]
+    assert passage.endings == [("refused", "closing")]
+    assert passage.left_behind == []
+
+
+def test_an_admission_that_breaks_before_the_header_lets_nobody_in():
+    class Broken(Caps):
+        def hold(self):
+            raise ZeroDivisionError("oops")
+
+    passage = Passage(proxy=PROXIES, admission=Broken())
+    passage.gate.data_received(HEADER + b"yes\n")
+    passage.lose()
+
+    words = "the admission raised ZeroDivisionError('oops')"
+    assert passage.told == ["leave"]
+    assert passage.verdicts == [("crashed", "proxy", words)]
+    assert passage.left_behind == []
+
+
+def test_who_is_no_proxy_takes_no_slot():
+    caps = Caps()
+    passage = Passage(proxy=ProxyPolicy("auto", Networks.parse("10.0.0.0/8")), admission=caps)
+    passage.lose()
+
+    assert caps.held == []
+    assert passage.endings == [("refused", "proxy")]
+
+
 def test_a_connection_of_the_proxys_own_has_its_address():
     passage = Passage(proxy=PROXIES)
 
@@ -692,6 +778,98 @@ def test_a_peer_that_is_refused_may_say_what_it_likes():
 
     assert passage.told == ["leave"]
     assert len(passage.verdicts) == 1
+
+
+def turned_away(goodbye=b"busy\n", **more):
+    return Passage(admission=Tickets(Refusal("too many", goodbye)), **more)
+
+
+def test_a_peer_that_is_refused_may_be_told_why():
+    passage = turned_away()
+    assert passage.told == [b"busy\n", "half-close"]
+
+    passage.gate.data_received(b"yes\n")
+    passage.gate.eof_received()
+    passage.lose()
+
+    assert passage.told == [b"busy\n", "half-close", "close"]
+    assert passage.verdicts == [("refused", "admission", "too many")]
+    assert passage.endings == [("refused", "closing")]
+    assert passage.left_behind == []
+
+
+def test_a_peer_that_does_not_hear_why_it_is_refused_is_gone_by_a_bound():
+    passage = turned_away(close_timeout=5)
+
+    passage.clock.advance(4.9)
+    assert passage.told == [b"busy\n", "half-close"]
+    passage.clock.advance(0.3)
+    assert passage.told == [b"busy\n", "half-close", "abort"]
+    passage.lose()
+
+    assert passage.endings == [("refused", "closing")]
+    assert passage.left_behind == []
+
+
+def test_before_tls_nobody_is_told_why_it_is_refused():
+    passage = turned_away(tls=True)
+
+    assert passage.told == ["leave"]
+
+
+def test_a_peer_that_is_gone_while_it_is_told_why_is_gone():
+    passage = turned_away(opened=False)
+    passage.wire.on_write = lambda _: passage.lose()
+    passage.gate.open()
+
+    assert passage.endings == [("refused", "closing")]
+    assert passage.left_behind == []
+
+
+def test_only_so_many_are_waited_for_until_they_have_heard_why():
+    passage = turned_away()
+    gates = [passage.gate]
+    while len(gates) < MAX_TURNED_AWAY:
+        gates.append(Gate(passage.terms, Wire(), FACTS))
+        gates[-1].open()
+    last, another = (Gate(passage.terms, Wire(), FACTS) for _ in range(2))
+
+    last.open()
+    assert last._wire.told == [b"busy\n", "half-close", "close"]
+    gates[0].wire_lost(Failure(ConnectionDone()))
+    another.open()
+    assert another._wire.told == [b"busy\n", "half-close"]
+
+    for each in (*gates[1:], last, another):
+        each.wire_lost(Failure(ConnectionDone()))
+    assert passage.endings == [("refused", "closing")] * (MAX_TURNED_AWAY + 2)
+    assert passage.left_behind == [*passage.terms.turned_away] == []
+
+
+def test_who_would_have_been_refused_is_let_in_and_told_of():
+    tickets = Tickets()
+    tickets.waived = "max_connections: 1 of 1 connections are taken"
+    passage = Passage(admission=tickets)
+    passage.gate.data_received(b"yes\n")
+    passage.lose()
+
+    assert passage.told == [b"OK\n", "close"]
+    assert passage.events[:2] == [
+        ConnectionOpened(1, PEER, LOCAL),
+        RefusalWaived(1, PEER, LOCAL, tickets.waived),
+    ]
+    assert [each.reason for each in passage.events if isinstance(each, HandshakeEnded)] == [
+        "accepted"
+    ]
+
+
+def test_nobody_needs_to_be_told_who_would_have_been_refused():
+    tickets = Tickets()
+    tickets.waived = "too many"
+    passage = Passage(admission=tickets, observers=None)
+    passage.gate.data_received(b"yes\n")
+
+    assert passage.told == [b"OK\n", "close"]
 
 
 class Oops(BaseException):
@@ -1469,6 +1647,49 @@ def test_a_deferred_that_fires_while_something_is_written_is_not_missed():
     passage.gate.open()
 
     assert passage.told == [b"wait\n", b"OK\n", "close"]
+
+
+def test_a_handshake_that_breaks_by_what_it_waited_for_is_not_the_peers_fault(logged):
+    answer, tickets = Deferred(), Tickets()
+    passage = Passage(Asks(answer), admission=tickets)
+
+    answer.errback(Failure(ConnectionLost("the directory is gone")))
+    passage.lose()
+
+    assert passage.verdicts[0][0] == "crashed"
+    assert (tickets.verdicts, tickets.ours) == ([("crashed", True)], [True])
+
+
+def test_a_handshake_that_is_late_because_of_what_it_waits_for_is_not_the_peers_fault():
+    tickets = Tickets()
+    passage = Passage(Asks(Deferred()), admission=tickets)
+
+    passage.clock.advance(20)
+    passage.lose()
+
+    assert (tickets.verdicts, tickets.ours) == ([("timeout", True)], [True])
+
+
+@pytest.mark.parametrize("then", ["says no", "breaks later"])
+def test_a_failure_that_a_handshake_has_dealt_with_excuses_nobody(then):
+    answer, tickets = Deferred(), Tickets()
+
+    async def serve(peer):
+        try:
+            await answer
+        except ConnectionLost:
+            if then == "says no":
+                return Reject(reason="nobody knows you")
+        await peer.receive_line(64)
+        raise ZeroDivisionError("oops")
+
+    passage = Passage(runs(serve), admission=tickets)
+    answer.errback(Failure(ConnectionLost()))
+    passage.gate.data_received(b"yes\n")
+    passage.lose()
+
+    assert passage.verdicts[0][0] == ("rejected" if then == "says no" else "crashed")
+    assert tickets.ours == [False]
 
 
 def test_a_handshake_that_cannot_be_cancelled_is_ended_all_the_same(logged):

@@ -18,11 +18,12 @@ from twisted.internet.interfaces import (
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from sockproto import Accept, Limits
+from sockproto import Accept, AdmissionControl, Limits, Policy
+from sockproto.admission.early_drop import EarlyDrop
 from sockproto.core.facts import Address
-from sockproto.events import AcceptingPaused, ConnectionOpened, HandshakeEnded
+from sockproto.events import AcceptingPaused, CapReached, ConnectionOpened, HandshakeEnded
 from sockproto.transport import listener
-from sockproto.transport.listener import LONGEST_REST, MAX_ACCEPTS, MAX_TURNS
+from sockproto.transport.listener import LONGEST_REST, MAX_ACCEPTS, MAX_TURNS, QUIET, Listener
 from sockproto.transport.sockets import Door, inherited, tcp, unix
 from sockproto.transport.tls import ServerTls
 
@@ -192,7 +193,7 @@ def test_a_port_that_was_paused_before_it_began_begins_paused(crank):
     door = Opened(crank)
     door.stop()
     again = tcp(0, "127.0.0.1", backlog=5)
-    port = listener.Listener(crank, again, door.server.factory)
+    port = Listener(crank, again, door.server.factory)
     port.pause()
     port.startListening()
     visitor = Visitor(crank, again.socket.getsockname())
@@ -232,6 +233,249 @@ def test_a_port_that_is_paused_in_the_middle_of_a_turn_accepts_nobody_more(crank
     assert second.silence
     assert opened(door) == 1
     second.close()
+    door.stop()
+
+
+# The cap on connections
+
+
+def capped(crank, most, **terms):
+    """A door that lets so many in, and waits for one to go."""
+    control = AdmissionControl(Policy(max_connections=most), seconds=crank.seconds)
+    return Opened(crank, admission=control, **terms), control
+
+
+def caps(door):
+    return [each for each in door.server.events if isinstance(each, CapReached)]
+
+
+def test_at_the_cap_newcomers_wait_in_the_queue_and_come_in_as_others_go(crank):
+    door, control = capped(crank, 2)
+    first, second, third, fourth = visitors = [door.visit() for _ in range(4)]
+    for each in visitors:
+        each.send(b"ye")
+    assert opened(door) == control.counts.connections == 2
+
+    first.send(b"s\n")
+    assert first.receive_all() == (b"OK\n", "eof")
+    crank.until(lambda: opened(door) == 3)
+    second.close()
+    crank.until(lambda: opened(door) == 4)
+
+    for each in (third, fourth):
+        each.send(b"s\n")
+        assert each.receive_all() == (b"OK\n", "eof")
+    assert {reason for reason, *_ in door.server.verdicts} == {"accepted", "lost"}
+    door.stop()
+    assert control.counts.connections == 0
+
+
+def test_those_who_are_in_go_on_while_others_wait_for_room(crank):
+    sessions = Sessions()
+    door, _ = capped(crank, 1, session=sessions)
+    first, second = door.visit(), door.visit()
+    first.send(b"yes\nhello")
+    crank.turn(3)
+
+    first.send(b" again")
+
+    assert b"".join(sessions.built[0].told[2:]) == b"hello again"
+    assert opened(door) == 1
+    first.close()
+    second.send(b"yes\n")
+    assert second.receive(3) == b"OK\n"
+    second.close()
+    door.stop()
+
+
+def test_that_newcomers_have_to_wait_is_said_at_most_once_a_minute(crank):
+    door, _ = capped(crank, 1, limits=Limits(idle_timeout=1000, handshake_timeout=1000))
+    visitors = [door.visit() for _ in range(4)]
+    said = []
+    for each in visitors[:3]:
+        crank.turn(3)
+        said.append(len(caps(door)))
+        crank.now += QUIET / 2
+        # The next one comes in, and the one behind it waits.
+        each.close()
+
+    assert said == [1, 1, 2]
+    assert set(caps(door)) == {CapReached(door.port.address)}
+    visitors[3].close()
+    door.stop()
+
+
+def test_nobody_needs_to_be_told_that_newcomers_have_to_wait(crank):
+    door, control = capped(crank, 1, observed=False)
+    first, second = door.visit(), door.visit()
+    second.send(b"yes\n")
+    assert second.silence
+    first.close()
+
+    assert second.receive_all() == (b"OK\n", "eof")
+    assert control.counts.connections == 0
+    door.stop()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    ["pause room resume", "pause resume room", "pause resume pause room resume", "pause room"],
+)
+def test_a_pause_and_the_cap_do_not_get_in_each_others_way(crank, steps):
+    door, _ = capped(crank, 1)
+    first, second = door.visit(), door.visit()
+    crank.turn(3)
+    for step in steps.split():
+        assert opened(door) == 1
+        if step == "room":
+            first.close()
+        else:
+            getattr(door.port, step)()
+        crank.turn(3)
+
+    assert opened(door) == (1 if steps == "pause room" else 2)
+    second.close()
+    door.stop()
+
+
+@pytest.mark.parametrize("then", ["pauses", "stops"])
+def test_an_observer_may_act_when_newcomers_have_to_wait(crank, then):
+    def act(event):
+        if isinstance(event, CapReached):
+            door.port.pause() if then == "pauses" else door.port.stopListening()
+
+    door, control = capped(crank, 1, observers=[act])
+    first, second = door.visit(), door.visit()
+    second.send(b"yes\n")
+    crank.turn(3)
+    first.close()
+    crank.turn(3)
+
+    assert control.counts.connections == 0
+    if then == "pauses":
+        assert second.silence
+        door.port.resume()
+        assert second.receive_all() == (b"OK\n", "eof")
+    else:
+        assert second.receive_all() == (b"", "eof")
+    door.stop()
+
+
+def test_who_waits_for_room_when_the_port_stops_is_refused_and_not_reset(crank):
+    door, control = capped(crank, 1)
+    first, second = door.visit(), door.visit()
+    second.send(b"yes\n")
+    crank.turn(3)
+
+    door.port.stopListening()
+
+    assert second.receive_all() == (b"", "eof")
+    refused = ("refused", "admission", "max_connections: 1 of 1 connections are taken")
+    assert door.server.verdicts == [refused]
+    # It is told of the room, and does nothing with it.
+    first.close()
+    assert control.counts.connections == 0
+    assert crank.watched == []
+    door.stop()
+
+
+def test_at_a_stop_those_who_have_spoken_make_room_for_others(crank):
+    policy = Policy(max_pending=EarlyDrop(MAX_ACCEPTS, 100, MAX_ACCEPTS))
+    door = Opened(crank, admission=AdmissionControl(policy, seconds=crank.seconds))
+    visitors = [door.visit() for _ in range(3 * MAX_ACCEPTS)]
+    for each in visitors:
+        each.socket.sendall(b"yes\n")
+
+    door.port.stopListening()
+
+    assert {each.receive_all() for each in visitors} == {(b"OK\n", "eof")}
+    door.stop()
+
+
+def test_who_waits_for_room_is_left_to_whoever_else_has_the_socket(crank):
+    listening = socket.create_server(("127.0.0.1", 0))
+    with socket.socket(fileno=os.dup(listening.fileno())) as other:
+        listening.set_inheritable(True)
+        door, _ = capped(crank, 1, door=inherited(listening.detach()))
+        first, second = door.visit(), door.visit()
+        crank.turn(3)
+
+        door.port.stopListening()
+
+        assert opened(door) == 1
+        accepted, remote = other.accept()
+        assert remote == second.socket.getsockname()
+        for each in (first, second, accepted):
+            each.close()
+    door.stop()
+
+
+def test_a_port_that_is_stopped_before_it_looks_for_room_does_not_wait_for_any(crank):
+    def stop(event):
+        if isinstance(event, HandshakeEnded):
+            door.port.stopListening()
+
+    door, control = capped(crank, 1, observers=[stop], session=Sessions())
+    first = door.visit()
+    first.send(b"ye")
+    first.socket.sendall(b"s\n")
+    second = door.visit()
+    crank.turn()
+
+    assert second.receive_all() == (b"", "eof")
+    assert caps(door) == []
+    first.close()
+    assert control.counts.connections == 0
+    door.stop()
+
+
+def test_two_doors_share_the_room(crank):
+    door, control = capped(crank, 1)
+    other = Listener(crank, tcp(0, "127.0.0.1", backlog=5), door.server.factory)
+    other.startListening()
+    place = (other.address.host, other.address.port)
+    visitors = [door.visit(), door.visit(), door.visit(place), door.visit(place)]
+    by_port = {each.socket.getsockname()[1]: each for each in visitors}
+    for count in (1, 2, 3, 4):
+        crank.turn(3)
+        assert (opened(door), control.counts.connections) == (count, 1)
+        [inside] = door.server.live
+        # Which of the doors is quicker does not matter.
+        by_port.pop(inside.facts.address.port).close()
+
+    assert (by_port, control.counts.connections) == ({}, 0)
+    other.stopListening()
+    door.stop()
+
+
+def test_who_comes_through_a_proxy_is_counted_from_the_first_byte_on(crank):
+    door, control = capped(crank, 1, proxies="127.0.0.0/8")
+    first, second = door.visit(), door.visit()
+    first.send(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 ")
+    assert control.counts.connections == opened(door) == 1
+
+    first.send(b"443\r\nye")
+    assert (control.counts.connections, control.counts.pending) == (1, [1, 0])
+    assert opened(door) == 1
+    first.close()
+
+    crank.until(lambda: opened(door) == 2)
+    assert control.counts.connections == 1
+    second.close()
+    assert control.counts.connections == 0
+    door.stop()
+
+
+def test_who_is_refused_at_a_cap_can_be_told_why(crank):
+    policy = Policy(max_connections=1, wait=False, goodbye=b"busy\n")
+    door = Opened(crank, admission=AdmissionControl(policy, seconds=crank.seconds))
+    first, second = door.visit(), door.visit()
+    second.send(b"yes\n")
+
+    assert second.receive(5) == b"busy\n"
+    assert second.receive_all() == (b"", "eof")
+    crank.until(lambda: door.server.endings == [("refused", "closing")])
+    first.close()
     door.stop()
 
 

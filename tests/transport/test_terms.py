@@ -13,13 +13,13 @@ async def side(peer):
     raise AssertionError("nobody asked for it")
 
 
-def make(session=None, *, observers=(), **limits):
+def make(session=None, *, observers=(), admission=None, **limits):
     return Terms(
         side,
         session,
         serving=True,
         limits=Limits(**limits),
-        admission=None,
+        admission=admission,
         observers=observers,
         clock=Clock(),
     )
@@ -241,13 +241,15 @@ def test_a_ticket_is_told_the_verdict():
     tickets = Tickets()
 
     make().settle(tickets, "rejected", silent=False)
+    make().settle(tickets, "crashed", silent=True, ours=True)
 
-    assert tickets.verdicts == [("rejected", False)]
+    assert tickets.verdicts == [("rejected", False), ("crashed", True)]
+    assert tickets.ours == [False, True]
 
 
 def test_a_ticket_that_cannot_be_told_the_verdict_is_reported(logged):
     class Broken(Tickets):
-        def settled(self, reason, *, silent=False):
+        def settled(self, reason, *, silent=False, ours=False):
             raise ZeroDivisionError("oops")
 
         def __repr__(self):
@@ -279,3 +281,35 @@ def test_a_ticket_that_cannot_be_given_back_is_reported(logged):
     make().release(Broken())
 
     assert logged.take() == ["a slot could not be given back: <Broken>: ZeroDivisionError('oops')"]
+
+
+# An admission with a cap
+
+
+class Caps(Tickets):
+    """An admission that has a cap on connections as well."""
+
+    has_room = True
+
+    def when_room(self, callback):
+        callback()
+
+    def hold(self):
+        return self
+
+
+@pytest.mark.parametrize("admission", [None, Tickets(), Caps()], ids=["none", "plain", "capped"])
+def test_it_is_known_whether_newcomers_may_have_to_wait(admission):
+    expected = admission if isinstance(admission, Caps) else None
+
+    assert make(admission=admission).capped is expected
+
+
+def test_who_was_turned_away_is_forgotten_when_gone():
+    terms = make()
+    stay = Stay(terms)
+    terms.turned_away[stay] = None
+
+    terms.ended(stay)
+
+    assert terms.turned_away == terms.live == {}
