@@ -52,6 +52,10 @@ class WatchedFile(Generic[T]):
                 self._content = self._read()
             except ConfigurationError as error:
                 self.trouble = f"{error}; what it said before still holds"
+                if isinstance(error.__cause__, OSError):
+                    # What it takes to read it next time, a descriptor or the right to, changes
+                    # nothing of the signature; and what it says may be that somebody is revoked.
+                    self._seen = None
             else:
                 self.trouble = None
         return self._content

@@ -158,15 +158,15 @@ class Challenge:
         peer.send(bytes([NONCE_BYTES + len(key.id)]) + ours + key.id)
         if not await peer.expect(LABEL):
             return Reject(reason="that is not a challenge server")
-        theirs = await peer.receive_exactly(NONCE_BYTES)
-        proof = await peer.receive_exactly(PROOF_BYTES)
+        answer = await peer.receive_exactly(NONCE_BYTES + PROOF_BYTES)
+        theirs, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
         proved = _proved(theirs, ours, key.id, channel)
         if compare_digest(proof, key.server.digest(proved)):
             return Accept(key.client.digest(proved))
         return Reject(
             NO_PROOF,
-            reason=f"the server does not have key {key.id.decode('utf-8')}, or another one under "
-            "that id; if TLS ends in between, at a proxy of yours, set bind=off on both ends",
+            reason=f"the server does not know key {key.id.decode('utf-8')}, or has another one "
+            "under that id; if TLS ends in between, at a proxy of yours, set bind=off on both ends",
         )
 
     def _greet(self, hello: bytes, ours: bytes, channel: bytes) -> tuple[Key, bytes, bytes, bytes]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from hmac import compare_digest
 from importlib.util import find_spec
@@ -32,6 +32,7 @@ from sockproto.core.arguments import Endpoint, Secret
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
+from sockproto.handshakes._entries import TellingFile
 from sockproto.handshakes._password import password_from
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 MAX_USER = 256
 MAX_PASSWORD = 1024
+
+PASSWORD_BYTES = 32
+"""Of the password that nobody has."""
 
 GRANTED = b"OK\n"
 DENIED = b"NO\n"
@@ -125,6 +129,10 @@ class Cred:
         password = await peer.receive_until(b"\n", max_bytes=MAX_PASSWORD)
         if not user:
             return Reject(DENIED, reason="no user")
+        if not password:
+            # To a directory, a name without a password is somebody who does not say who he is, and
+            # welcome (RFC 4513 section 5.1.2).
+            return Reject(DENIED, reason="no password")
         credentials = _credentials()(user, password)
         checking = self._checks.start(partial(self._checker.requestAvatarId, credentials))
         if checking is None:
@@ -265,6 +273,7 @@ def _failed(failure: Any) -> tuple[str, None]:
 
 def _checker(auth: str) -> tuple[str, Any]:
     """The checker that a string asks for, and what kind of one it is."""
+    from twisted.cred.checkers import FilePasswordDB
     from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse as InMemory
     from twisted.cred.credentials import IUsernamePassword
     from twisted.cred.strcred import findCheckerFactories
@@ -296,7 +305,32 @@ def _checker(auth: str) -> tuple[str, Any]:
     if isinstance(checker, InMemory):
         # Its plug-in fills it with text, and what comes from a network is bytes.
         checker.users = {_bytes(name): _bytes(word) for name, word in checker.users.items()}
+    if isinstance(checker, FilePasswordDB):
+        checker.getUser = _users_of(argument)  # type: ignore[method-assign, assignment]
     return kind, checker
+
+
+def _users_of(path: str) -> Callable[[bytes], tuple[bytes, bytes]]:
+    """
+    What looks up a user in Twisted's file of passwords.
+
+    Its own search reads the file at each login, up to the user: it stops the loop, and tells by
+    its time who is there.
+    """
+    file = TellingFile(Path(path), _parse_users)
+    # So that a stranger's is compared as well.
+    nobodys = os.urandom(PASSWORD_BYTES)
+    return lambda user: (user, file.current().get(user, nobodys))
+
+
+def _parse_users(data: bytes) -> Mapping[bytes, bytes]:
+    """From users to passwords, as Twisted reads the lines: the first one counts."""
+    users: dict[bytes, bytes] = {}
+    for line in data.split(b"\n"):
+        user, *fields = line.rstrip().split(b":")
+        if fields:
+            users.setdefault(user, fields[0])
+    return users
 
 
 def _readable(path: str) -> str:

@@ -222,6 +222,18 @@ def test_sessions_are_bounded_as_the_settings_say():
     assert read.limits.session_lifetime == 8 * 3600.0
 
 
+def test_the_limits_of_the_how_to_are_those_that_it_tells_of():
+    read = Options()
+    read.parseOptions(["--config", str(EXAMPLES / "limits.toml")])
+
+    policy = read.policy_for(20_000)
+    assert (policy.max_connections, str(policy.max_pending)) == (5000, "512:30:2048")
+    assert str(policy.max_rate_per_source) == "50/10s"
+    assert str(policy.exempt) == "127.0.0.0/8,198.51.100.0/24,::1/128"
+    assert policy.exempt_unix
+    assert policy.goodbye == b"421 too many connections, try again later\r\n"
+
+
 @pytest.mark.skipif(
     not HAPROXY and os.environ.get("CI") != "true",
     reason="haproxy is not installed: apt-get install haproxy",

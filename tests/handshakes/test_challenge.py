@@ -60,7 +60,7 @@ def not_convinced(id):
     """What a client does about a server that cannot prove that it has its key."""
     return Reject(
         bytes(32),
-        reason=f"the server does not have key {id}, or another one under that id; "
+        reason=f"the server does not know key {id}, or has another one under that id; "
         "if TLS ends in between, at a proxy of yours, set bind=off on both ends",
     )
 

@@ -201,6 +201,43 @@ def test_a_user_who_is_taken_out_of_the_file_is_a_stranger(tmp_path, monkeypatch
     assert converse(serve, ANN, facts=TLS) == WRONG
 
 
+def test_the_first_line_of_a_user_counts_and_what_is_no_line_does_not(tmp_path):
+    file = tmp_path / "users"
+    file.write_text("nobody\n\nann:sesame:more\r\nann:simsim\n")
+    serve = Cred(f"file:{file}").serve
+
+    assert converse(serve, ANN, facts=TLS) == WELCOME
+    assert converse(serve, b"ann\nsimsim\n", facts=TLS) == WRONG
+    assert converse(serve, b"nobody\nsesame\n", facts=TLS) == WRONG
+
+
+def test_a_file_is_not_read_for_each_login_and_is_searched_for_nobody(tmp_path, monkeypatch):
+    file = tmp_path / "users"
+    file.write_text("ann:sesame\n")
+    serve = Cred(f"file:{file}").serve
+    read = []
+    monkeypatch.setattr("builtins.open", lambda *given: read.append(given))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path))
+
+    for said in (ANN, b"ann\nsimsim\n", b"eve\nsesame\n"):
+        play(serve, [said], facts=TLS)
+
+    assert read == []
+
+
+def test_a_user_without_a_password_is_nobody(tmp_path, asked):
+    file = tmp_path / "users"
+    file.write_text("ann:\n")
+    outcome = Reject(b"NO\n", reason="no password")
+
+    assert converse(Cred(f"file:{file}").serve, b"ann\n\n", facts=TLS) == outcome
+
+    # As a directory does, which takes that for a guest.
+    plugin = asked(lambda credentials: credentials.username)
+    assert converse(Cred("asked").serve, b"ann\n\n", facts=TLS) == outcome
+    assert plugin.credentials == []
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [

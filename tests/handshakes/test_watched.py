@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -84,6 +85,22 @@ def test_a_file_that_makes_no_sense_any_more_changes_nothing(file):
     assert watched.trouble == (
         f"{file}: there is no word in it; write one; what it said before still holds"
     )
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(file, monkeypatch):
+    watched = WatchedFile(file, parse)
+    replace(file, "two")
+
+    def none_left(path):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", none_left)
+        assert watched.current() == ["one"]
+        assert "too many open files" in watched.trouble
+
+    assert watched.current() == ["two"]
+    assert watched.trouble is None
 
 
 def test_the_working_directory_may_change(file, monkeypatch):

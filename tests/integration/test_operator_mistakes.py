@@ -71,6 +71,12 @@ MISTAKES = [
     Mistake("--close-timeout -1", "--close-timeout: '-1' is not a time above zero"),
     Mistake("--max-handshake-bytes 4kb", "--max-handshake-bytes: '4kb' is not a size above zero"),
     Mistake("--backlog 2147483648", "--backlog: '2147483648' is not a whole number from 1 to"),
+    # Who may start.
+    Mistake("--max-pending 5:1", "--max-pending: '5:1' is not a cap on pending handshakes; write"),
+    Mistake(
+        "--allow 10.0.0.1/8", "--allow: '10.0.0.1/8' has bits set beyond its first 8; write 10"
+    ),
+    Mistake("", "SOCKSERVER_PENALTIES: 'yes' is not on or off", {"SOCKSERVER_PENALTIES": "yes"}),
     # Files and the environment.
     Mistake("--config no.toml", "cannot read no.toml: No such file or directory"),
     Mistake("--config .", "cannot read .: Is a directory"),

@@ -341,6 +341,27 @@ def test_over_tls_the_handshake_begins_when_tls_is_there(cut):
     assert server.verdicts == [("accepted", "handshake", "")]
 
 
+@pytest.mark.parametrize("names", [("localhost", None), ("localhost", "ann")])
+def test_both_ends_know_to_which_server_they_are_bound(names):
+    seen = []
+
+    class Looks(Word):
+        async def serve(self, peer):
+            seen.append(peer.tls.end_point)
+            return await super().serve(peer)
+
+        async def connect(self, peer):
+            seen.append(peer.tls.end_point)
+            return await super().connect(peer)
+
+    clock = Clock()
+    server = Server(Looks(), Sessions(), clock=clock)
+    client = ClientFactory(Looks(), Sessions(), clock=clock)
+    TlsPair(server.factory, client, clock, names=names).pump()
+
+    assert seen == [end_point(), end_point()]
+
+
 def test_over_tls_a_goodbye_is_a_close_notify_and_never_a_half_close():
     pair, server, client = tls()
 
