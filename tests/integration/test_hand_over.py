@@ -47,7 +47,7 @@ if find_spec("uvloop"):
 
 EACH_REACTOR = [
     # Two that have nothing in common; the others may wait.
-    each if each in ("epoll", "asyncio") else pytest.param(each, marks=pytest.mark.slow)
+    each if each == "epoll" else pytest.param(each, marks=pytest.mark.slow)
     for each in REACTORS
 ]
 

@@ -118,11 +118,17 @@ OF_EACH_KIND = MISTAKES[:: len(MISTAKES) // 6]
 """All runners go through the same door. It is enough to see that for some."""
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
-def test_a_mistake_is_one_line_and_status_1(tmp_path, runner):
+@pytest.mark.parametrize(
+    ("runner", "mistakes"),
+    [
+        *((runner, OF_EACH_KIND) for runner in RUNNERS),
+        pytest.param("twistd", MISTAKES, marks=pytest.mark.slow),
+    ],
+    ids=[*RUNNERS, "all"],
+)
+def test_a_mistake_is_one_line_and_status_1(tmp_path, runner, mistakes):
     for name, text in FILES.items():
         (tmp_path / name).write_text(text)
-    mistakes = MISTAKES if runner == "twistd" else OF_EACH_KIND
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         answers = list(pool.map(lambda each: enter(runner, each, tmp_path), mistakes))
