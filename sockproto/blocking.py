@@ -19,6 +19,7 @@ import socket
 import ssl
 from math import inf
 from time import monotonic
+from typing import Any
 
 from sockproto.core.handshake import ClientHandshake, Side
 from sockproto.core.outcomes import Accept
@@ -102,12 +103,26 @@ def shake_hands(
 
 
 def _dial(address: tuple[str, int] | str, due: float) -> socket.socket:
-    if not isinstance(address, str):
-        return socket.create_connection(address, _left(due))
-    made = socket.socket(socket.AF_UNIX)
+    if isinstance(address, str):
+        return _reach(socket.AF_UNIX, address, due)
+    host, port = address
+    # Not create_connection(): its bound is for each of a host's addresses, and ours is for all.
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    for family, _, _, _, place in found[:-1]:
+        try:
+            return _reach(family, place, due)
+        except OSError:
+            # Without time left the last one says so.
+            continue
+    family, _, _, _, place = found[-1]
+    return _reach(family, place, due)
+
+
+def _reach(family: int, place: Any, due: float) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
     try:
         made.settimeout(_left(due))
-        made.connect(address)
+        made.connect(place)
     except BaseException:
         made.close()
         raise

@@ -15,6 +15,7 @@ import ssl
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import ENOTCONN
 from typing import Any
 
 from sockproto.core.end_point import end_point_of
@@ -133,13 +134,23 @@ def facts_of(found: Any, tls: Any) -> PeerFacts:
     Args:
         found: The socket, or what asyncio has in its place.
         tls: What speaks TLS on it, an ``SSLSocket`` or an ``SSLObject``; None without TLS.
+
+    Raises:
+        PeerDisconnected: If the server has cut the connection already.
     """
+    try:
+        there = found.getpeername()
+    except OSError as error:
+        if error.errno != ENOTCONN:
+            raise
+        raise PeerDisconnected(0, "a handshake") from error
     established = None if tls is None else _tls_facts_of(tls)
-    if found.family == socket.AF_UNIX:
-        place = Address("unix", path=_text(found.getpeername()))
+    # Not every system has it, and then nobody is there.
+    if found.family == getattr(socket, "AF_UNIX", None):
+        place = Address("unix", path=_text(there))
         local = Address("unix", path=_text(found.getsockname()))
         return PeerFacts(place, local, established, _uid_of(found))
-    place = Address.ip(*found.getpeername()[:2])
+    place = Address.ip(*there[:2])
     return PeerFacts(place, Address.ip(*found.getsockname()[:2]), established)
 
 

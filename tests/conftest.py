@@ -18,8 +18,9 @@ from sockproto.cli import main
 from sockproto.testing.leftovers import LoggedFailures
 
 
-def pytest_collection_finish() -> None:
-    """Leave what has been imported out of every garbage collection: many tests ask for one."""
+@pytest.fixture(autouse=True, scope="module")
+def what_is_older_set_aside() -> None:
+    """Leave what there was before a module out of every collection: many tests ask for one."""
     gc.collect()
     gc.freeze()
 

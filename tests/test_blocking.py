@@ -2,10 +2,12 @@ import gc
 import os
 import socket
 import ssl
+import struct
 import warnings
 from contextlib import contextmanager
 from math import inf
 from threading import Thread
+from typing import ClassVar
 
 import pytest
 from integration.kit import PATIENCE, identity
@@ -213,6 +215,24 @@ def test_a_server_that_is_gone_is_a_disconnect():
     assert isinstance(caught.value.__cause__, BrokenPipeError)
 
 
+def test_a_server_that_has_cut_us_off_before_the_handshake_is_a_disconnect(door):
+    with door, socket.create_connection(door.getsockname()) as made:
+        theirs, _ = door.accept()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        with pytest.raises(PeerDisconnected) as caught:
+            shake_hands(made, SESAME)
+
+    assert str(caught.value) == "peer disconnected after 0 bytes, expected a handshake"
+
+
+def test_what_is_no_socket_any_more_is_the_callers_mistake():
+    with talking_to() as (ours, _):
+        ours.close()
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            shake_hands(ours, SESAME)
+
+
 def test_a_server_that_cannot_be_thanked_any_more_is_a_disconnect():
     async def side(peer):
         return Accept(b"thanks\n")
@@ -391,6 +411,39 @@ def test_connect_has_one_bound_for_everything(door, tmp_path):
             )
 
 
+class Unresponsive(socket.socket):
+    """What is tried on a host that does not answer."""
+
+    timeouts: ClassVar[list[float]] = []
+
+    def connect(self, place):
+        self.timeouts.append(self.gettimeout())
+        raise TimeoutError
+
+
+@pytest.mark.usefixtures("nothing_left_open")
+def test_all_addresses_of_a_host_have_one_bound(monkeypatch):
+    found = [(socket.AF_INET, None, None, None, ("192.0.2.1", each)) for each in range(3)]
+    times = iter([0.0, 0.0, 4.0, 9.0])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "socket", Unresponsive)
+    monkeypatch.setattr("sockproto.blocking.monotonic", lambda: next(times))
+
+    with pytest.raises(HandshakeTimeout):
+        connect(("door.example", 8471), SESAME)
+
+    assert Unresponsive.timeouts == [10.0, 6.0, 1.0]
+
+
+@pytest.mark.usefixtures("nothing_left_open")
+def test_another_address_of_a_host_is_tried(monkeypatch, door):
+    host, port = door.getsockname()
+    found = [(socket.AF_INET, None, None, None, (each, port)) for each in ("127.0.0.9", host)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    with serving(SESAME, door), connect(("door.example", port), SESAME) as made:
+        assert greeting_of(made) == b"hello"
+
+
 def test_what_has_no_clients_side_is_not_connected():
     with pytest.raises(AttributeError):
         connect(("127.0.0.1", 9), object())
@@ -417,6 +470,14 @@ def test_a_system_that_does_not_tell_whose_a_socket_is_is_not_asked(monkeypatch)
         known = shake_hands(ours, Side(facts)).result
 
     assert known == (Address("unix"), Address("unix"), None, None, ())
+
+
+def test_a_system_without_unix_sockets_does_not_miss_them(monkeypatch, door):
+    with door, socket.create_connection(door.getsockname()) as made:
+        monkeypatch.delattr(socket, "AF_UNIX")
+        known = shake_hands(made, Side(facts)).result
+
+    assert known[0].family == "inet"
 
 
 def test_an_abstract_name_is_shown_as_text():

@@ -11,7 +11,8 @@ in every N-th part of the time.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf
+from decimal import Decimal
+from math import ceil, inf, isfinite
 
 from sockproto.admission.expiries import MAX_SOURCES, by_family
 from sockproto.admission.rules import NO_SOURCE, Applicant
@@ -44,7 +45,11 @@ class Rate:
             )
 
     def __str__(self) -> str:
-        return f"{self.count}/{self.seconds:g}s"
+        # Not :g alone, which writes a million as 1e+06; but it says inf and nan as Python does.
+        seconds = f"{self.seconds:.15g}"
+        if isfinite(self.seconds):
+            seconds = f"{Decimal(seconds).normalize():f}"
+        return f"{self.count}/{seconds}s"
 
 
 class MaxRatePerSource:

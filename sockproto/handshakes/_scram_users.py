@@ -17,7 +17,6 @@ import hashlib
 import os
 import re
 from base64 import b64decode, b64encode
-from binascii import Error as NotBase64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -145,7 +144,7 @@ def _verifier(value: str, number: int) -> Verifier:
     iterations, *parts = found.groups()
     try:
         salt, stored, served = (b64decode(each, validate=True) for each in parts)
-    except NotBase64:
+    except ValueError:
         # Not chained: it may show what stands there.
         raise ValueError(trouble) from None
     if len(stored) != KEY_BYTES or len(served) != KEY_BYTES:
@@ -161,7 +160,7 @@ def _verifier(value: str, number: int) -> Verifier:
 def _key(text: str, number: int) -> bytes:
     try:
         key = b64decode(text, validate=True)
-    except NotBase64:
+    except ValueError:
         key = b""
     if len(key) != KEY_BYTES:
         raise ValueError(

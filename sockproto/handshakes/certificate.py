@@ -200,9 +200,12 @@ def _names(dns: Iterable[str], certificate: bytes, kinds: Iterable[str]) -> Iter
         except (
             x509.ExtensionNotFound,
             # What an issuer has signed and OpenSSL has verified need not make sense.
+            x509.InvalidVersion,
             x509.DuplicateExtension,
             x509.UnsupportedGeneralNameType,
             ValueError,
+            # A directoryName with a bit string in it, for one.
+            TypeError,
         ):
             return
         for name in found.get_values_for_type(x509.RFC822Name):

@@ -187,7 +187,7 @@ class Jwt:
         except Exception as error:
             # A stranger writes what is parsed here, and its words may be the token's.
             raise _Bad(f"that is no good token ({type(error).__name__})") from None
-        if not isinstance(subject, str) or not subject:
+        if not isinstance(subject, str) or not subject.isprintable() or not subject:
             raise _Bad("it does not say whose it is")
         return subject
 
@@ -264,7 +264,7 @@ class Jwt:
                 continue
             try:
                 key = self._jwt.PyJWK(each, self._algorithm).key
-            except (self._jwt.PyJWTError, ValueError, TypeError):
+            except (self._jwt.PyJWTError, ValueError, TypeError, KeyError):
                 # RFC 7517 section 5: what is not understood is passed over.
                 continue
             if self._fits(key):
@@ -331,7 +331,7 @@ def _advice(token: bytes) -> str:
     try:
         if _part(token, 1)["exp"] <= time.time():
             return "our token has expired; get a new one"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     if len(token) >= MAX_BYTES:
         return (

@@ -90,6 +90,8 @@ def _read(
         raise ConfigurationError(f"cannot read {file}: {error.strerror}") from error
     except ValueError as error:
         raise ConfigurationError(f"{file} is not TOML: {error}") from error
+    except RecursionError:
+        raise ConfigurationError(f"{file} is nested too deeply; no option is a table") from None
     read = {}
     for key, value in table.items():
         if key not in names:
@@ -100,5 +102,9 @@ def _read(
         if not all(type(each) in (str, int, float) for each in values):
             expected = "a text or a list of texts" if key in repeatable else "a text or a number"
             raise ConfigurationError(f"{key} in {file} is no setting: expected {expected}")
-        read[key] = tuple(str(each) for each in values)
+        try:
+            read[key] = tuple(str(each) for each in values)
+        except ValueError:
+            # From some thousand digits on, Python writes no int.
+            raise ConfigurationError(f"{key} in {file} has too many digits") from None
     return read

@@ -85,7 +85,7 @@ def tls_facts_of(transport: Any, *, serving: bool) -> TlsFacts:
         names=() if certificate is None else _dns_names(certificate),
         certificate=None if certificate is None else _der(certificate),
         # A server without a certificate would be one of anonymous cipher suites.
-        end_point=b"" if server is None else end_point_of(_der(server.to_cryptography())),
+        end_point=b"" if server is None else end_point_of(_der(server)),
     )
 
 
@@ -94,31 +94,33 @@ def _verified_certificate(transport: Any) -> Any:
 
     if not transport.getHandle().get_context().get_verify_mode() & SSL.VERIFY_PEER:
         return None
-    certificate = transport.getPeerCertificate()
-    return None if certificate is None else certificate.to_cryptography()
+    return transport.getPeerCertificate()
 
 
 def _dns_names(certificate: Any) -> tuple[str, ...]:
     from cryptography import x509
 
     try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        extensions = certificate.to_cryptography().extensions
+        extension = extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (
         x509.ExtensionNotFound,
         # What an issuer has signed and OpenSSL has verified need not make sense.
+        x509.InvalidVersion,
         x509.DuplicateExtension,
         x509.UnsupportedGeneralNameType,
         ValueError,
+        # A directoryName with a bit string in it, for one.
+        TypeError,
     ):
         return ()
     return tuple(extension.value.get_values_for_type(x509.DNSName))
 
 
 def _der(certificate: Any) -> bytes:
-    from cryptography.hazmat.primitives.serialization import Encoding
+    from OpenSSL import crypto
 
-    der: bytes = certificate.public_bytes(Encoding.DER)
-    return der
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
 
 def uid_of(handle: Any) -> int | None:

@@ -7,22 +7,15 @@ import shutil
 
 import pytest
 
-from .pages import PAGES, blocks_of, name_of
+from .pages import PAGES, README, blocks_of, name_of
 from .terminal import TAKES_LONG, commands_of, play
-
-SLOW = (
-    "$ python -m sockproto.testing.attack",
-    "$ sockproto conformance",
-    "--handshake scram:users",
-    "--handshake certificate:file=list",
-    "tls:8471",
-)
-"""What makes a page one of the slow ones: an attack, a proof, a key, a password take their time."""
 
 
 def _marks_of(page):
-    text = page.read_text()
-    return [pytest.mark.slow] if any(each in text for each in SLOW) else []
+    """The first pages that people read are played in the ordinary run, the others in the long."""
+    first = page == README or page.parent.name == "tutorial"
+    takes_long = "$ python -m sockproto.testing.attack" in page.read_text()
+    return [] if first and not takes_long else [pytest.mark.slow]
 
 
 PLAYED = [page for page in PAGES if any(each.kind == "console" for each in blocks_of(page))]

@@ -211,7 +211,7 @@ def test_the_first_line_of_a_user_counts_and_what_is_no_line_does_not(tmp_path):
     assert converse(serve, b"nobody\nsesame\n", facts=TLS) == WRONG
 
 
-def test_a_file_is_not_read_for_each_login_and_is_searched_for_nobody(tmp_path, monkeypatch):
+def test_a_file_is_read_when_it_changes_and_not_at_each_login(tmp_path, monkeypatch):
     file = tmp_path / "users"
     file.write_text("ann:sesame\n")
     serve = Cred(f"file:{file}").serve

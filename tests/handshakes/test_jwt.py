@@ -196,6 +196,7 @@ def test_a_secret_is_read_from_a_file_with_or_without_a_line_ending(
 def test_a_secret_may_be_in_a_set_and_has_to_be_long_enough(tmp_path):
     file = tmp_path / "set"
     entries = [
+        {"kty": "oct", "kid": "nothing"},
         {"kty": "oct", "k": b64(b"short").decode(), "kid": "short"},
         {"kty": "oct", "k": b64(b"s" * 32).decode(), "kid": "long"},
     ]
@@ -267,7 +268,7 @@ def test_clocks_may_differ_as_far_as_the_leeway_says(tmp_path):
     assert serve(file, token, leeway=86400.0).identity == "ann"
 
 
-@pytest.mark.parametrize("subject", ["", None, 7])
+@pytest.mark.parametrize("subject", ["", None, 7, "ann\n", "\x1b[2J"])
 def test_a_token_says_whose_it_is(tmp_path, subject):
     file = tmp_path / "pem"
     file.write_bytes(pem(ed()))
@@ -414,6 +415,7 @@ OTHER = (
         (b"NO\n", GOOD, Reject(reason=OTHER)),
         (b"NO\n", "a.b.c", Reject(reason=OTHER)),
         (b"NO\n", "e30.e30.c", Reject(reason=OTHER)),
+        (b"NO\n", f"e30.{b64(b'[' * 2000).decode()}.c", Reject(reason=OTHER)),
         (
             b"NO\n",
             VECTORS["conversations"][2]["token"],

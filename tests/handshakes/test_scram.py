@@ -320,6 +320,7 @@ REMEDY = "write it with: sockproto scram-user NAME --file FILE"
         (f"ann SCRAM-SHA-1$4096:{SALT}${KEY}:{KEY}", NO_VERIFIER),
         (f"ann SCRAM-SHA-256$4096:{SALT}${KEY}:AAAA", NO_VERIFIER),
         (f"ann SCRAM-SHA-256$4096:{SALT}$?{KEY}:{KEY}", NO_VERIFIER),
+        (f"ann SCRAM-SHA-256$4096:{SALT}$\u00e4{KEY}:{KEY}", NO_VERIFIER),
         (
             f"ann SCRAM-SHA-256$4095:{SALT}${KEY}:{KEY}",
             "line 2 has not 4096 to 500000 iterations and a salt of 12 bytes or more; "
@@ -341,6 +342,11 @@ REMEDY = "write it with: sockproto scram-user NAME --file FILE"
         ),
         (
             "# strangers: AAAA",
+            "line 2 holds no key of 32 bytes for strangers; delete it, and sockproto scram-user "
+            "writes a new one",
+        ),
+        (
+            "# strangers: \u00e4",
             "line 2 holds no key of 32 bytes for strangers; delete it, and sockproto scram-user "
             "writes a new one",
         ),

@@ -118,6 +118,19 @@ def test_a_file_that_is_not_toml_is_told_with_the_place(write):
     assert complaint(file).startswith(f"{file} is not TOML: Invalid value (at line 1")
 
 
+@pytest.mark.parametrize("text", ["listen = " + "[" * 5000, "backlog = " + "{a=" * 5000])
+def test_a_file_that_is_nested_without_end_is_told(write, text):
+    file = write(text)
+
+    assert complaint(file) == f"{file} is nested too deeply; no option is a table"
+
+
+def test_a_number_that_python_cannot_write_is_told(write):
+    file = write("backlog = 0x" + "f" * 4000)
+
+    assert complaint(file) == f"backlog in {file} has too many digits"
+
+
 def test_a_file_that_is_not_text_is_told(write):
     file = write(b"\xff")
 

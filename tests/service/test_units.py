@@ -91,6 +91,7 @@ def test_anything_else_is_no_whole_number(text):
         ("1/1", Rate(1, 1)),
         ("3/500ms", Rate(3, 0.5)),
         ("100/2m", Rate(100, 120)),
+        ("3/1234567.5s", Rate(3, 1234567.5)),
     ],
 )
 def test_a_rate_is_a_number_and_a_time(text, value):

@@ -5,6 +5,8 @@ import random
 import pytest
 
 from sockproto.core.exchange import Exchange
+from sockproto.core.outcomes import Reject
+from sockproto.core.peer import Peer
 from sockproto.testing.simulation.dice import Dice
 from sockproto.testing.simulation.world import World, story_of
 from sockproto.transport import gate
@@ -78,6 +80,53 @@ def test_a_deadline_that_is_not_kept_is_found(monkeypatch):
     assert "a deadline was missed" in first_broken_promise()
 
 
+@pytest.mark.parametrize("verdict", [gate.Accept, Reject])
+def test_a_reply_that_is_not_sent_is_found(monkeypatch, verdict):
+    data_to_send = Exchange.data_to_send
+
+    def mute(self):
+        said = data_to_send(self)
+        return b"" if type(self.outcome) is verdict else said
+
+    monkeypatch.setattr(Exchange, "data_to_send", mute)
+
+    assert "the peer has heard" in first_broken_promise()
+
+
+def test_a_gate_that_hears_nobody_is_found(monkeypatch):
+    monkeypatch.setattr(gate.Gate, "data_received", lambda self, data: None)
+
+    assert "ends in timeout" in first_broken_promise()
+
+
+def test_a_peer_that_has_finished_and_is_waited_for_is_found(monkeypatch):
+    monkeypatch.setattr(gate.Gate, "eof_received", lambda self: None)
+
+    assert "ends in timeout, though it was over" in first_broken_promise()
+
+
+def test_a_handshake_that_crashes_by_itself_is_found(monkeypatch):
+    async def broken(self, max_bytes):
+        raise IndexError
+
+    monkeypatch.setattr(Peer, "receive_line", broken)
+
+    assert first_broken_promise() == "a handshake has crashed that does not break"
+
+
+def test_what_nobody_was_told_to_raise_is_found(monkeypatch):
+    data_received = gate.Gate.data_received
+
+    def fussy(self, data):
+        if data == b"y":
+            raise KeyError(data)
+        data_received(self, data)
+
+    monkeypatch.setattr(gate.Gate, "data_received", fussy)
+
+    assert first_broken_promise() == "KeyError was raised: b'y'"
+
+
 def test_an_ending_that_is_told_twice_is_found(monkeypatch):
     end = gate.Gate._end
 
@@ -97,12 +146,12 @@ def test_a_session_without_an_accept_is_found(monkeypatch):
     def lenient(self, exchange):
         outcome = exchange.outcome
         if type(outcome).__name__ == "Reject":
-            exchange._outcome = gate.Accept(outcome.reply)
+            exchange.outcome = gate.Accept(outcome.reply)
         decide(self, exchange)
 
     monkeypatch.setattr(gate.Gate, "_decide", lenient)
 
-    assert first_broken_promise() is not None
+    assert first_broken_promise() == "somebody was accepted who has not said yes"
 
 
 @pytest.mark.slow

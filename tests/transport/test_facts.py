@@ -1,4 +1,6 @@
+import hashlib
 import os
+import re
 import socket
 import struct
 
@@ -6,7 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -250,6 +252,51 @@ def test_a_certificate_whose_names_make_no_sense_has_none(tmp_path, names):
     der, known = known_by_names(tmp_path, names)
 
     assert known == TlsFacts(None, (), der, end_point())
+
+
+class Verified:
+    """A transport on which TLS was established, and its handle and context in one."""
+
+    negotiatedProtocol = None
+
+    def __init__(self, der):
+        self.der = der
+
+    def getHandle(self):
+        return self
+
+    get_context = getHandle
+
+    def get_verify_mode(self):
+        return SSL.VERIFY_PEER
+
+    def getPeerCertificate(self):
+        return crypto.load_certificate(crypto.FILETYPE_ASN1, self.der)
+
+    get_peer_certificate = getPeerCertificate
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        # RFC 5280 section 4.1: version 17, and a time on the 99th of some month.
+        (rb"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x10"),
+        (rb"(?<=\x17\r....)..", b"99"),
+        # Section 4.2.1.6: a directoryName whose title is a bit string, instead of a dNSName.
+        (
+            rb"0\x12\x82\x10a{16}",
+            bytes.fromhex("3012 a410 300e 310c 300a 0603 55040c 0303 616e6e"),
+        ),
+    ],
+)
+def test_a_certificate_that_openssl_alone_can_read_has_no_names(written, instead):
+    der = certificate("a" * 16)[0].public_bytes(Encoding.DER)
+    odd = re.sub(written, instead, der, count=1)
+    assert odd != der
+
+    facts = tls_facts_of(Verified(odd), serving=False)
+
+    assert facts == TlsFacts(None, (), odd, hashlib.sha256(odd).digest())
 
 
 def test_tls_facts_are_told_when_tls_is_there():

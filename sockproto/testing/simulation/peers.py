@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionAborted, ConnectionLost
 
 from sockproto.testing.memory import MemoryConnection, MemoryTransport
 from sockproto.testing.simulation.dice import Dice
-from sockproto.testing.simulation.plugins import Step, good_words
+from sockproto.testing.simulation.plugins import Planned, Step, good_words
 
 SESSION_WORDS = b"and this is for the session: 0123456789"
 
@@ -84,7 +84,7 @@ class Peer:
                 self.heard += deed
                 try:
                     connection.send(deed)
-                except Exception as error:
+                except Planned as error:
                     # As Twisted's reactors do when a protocol breaks.
                     connection.lose(error)
             elif not self.ended:

@@ -19,7 +19,7 @@ from sockproto.testing.simulation.dice import Dice
 YES, REPLY, SORRY = b"yes", b"OK\n", b"NO\n"
 
 _PASSIVE = ("line", "line", "exactly", "say", "say much", "sleep")
-_BREAKS = ("raise", "fail", "hang", "none")
+BREAKS = ("raise", "fail", "hang", "none")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def steps_of(dice: Dice) -> tuple[Step, ...]:
     steps = [Step(dice.pick(_PASSIVE), 1 + dice.below(5)) for _ in range(dice.below(4))]
     steps.append(Step("line", 0))
     if dice.chance(0.15):
-        steps[dice.below(len(steps))] = Step(dice.pick(_BREAKS), 1)
+        steps[dice.below(len(steps))] = Step(dice.pick(BREAKS), 1)
     return tuple(steps)
 
 
@@ -105,8 +105,12 @@ class Staged:
         return Accept(REPLY)
 
 
+class Planned(Exception):
+    """What breaks because it was told to; anything else that is raised in a world is a find."""
+
+
 def _break() -> None:
-    raise ValueError("it breaks, as it was told")
+    raise Planned("it breaks, as it was told")
 
 
 class Sessions(Factory):

@@ -2,23 +2,27 @@
 What is held against a world, whatever has happened in it.
 
 - No session begins before the handshake has accepted, and none twice.
+- Whoever has said what a handshake asks for gets its verdict, nobody who has finished is waited
+  for, and no handshake crashes by itself.
 - A connection that was opened has one opening, one verdict and one ending, in this order.
 - No deadline is missed by more than a bucket.
 - No cap is exceeded, and what is counted is what is there.
 - The session hears what was said behind the handshake: in order, once, nothing else; and the peer
-  hears what was said to it.
+  hears what was said to it, all of it once there is a verdict.
+- Nothing is raised but what a plug-in was told to raise.
 - When the server has stopped, nothing is left: no connection, no slot, no timer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from sockproto.admission.control import AdmissionControl
 from sockproto.admission.policy import Policy
 from sockproto.events import ConnectionEnded, ConnectionOpened, Event, HandshakeEnded
 from sockproto.testing.simulation.peers import Peer
 from sockproto.testing.simulation.plugins import (
+    BREAKS,
     REPLY,
     SORRY,
     YES,
@@ -77,32 +81,56 @@ def check_duration(verdict: HandshakeEnded, handshake_timeout: float) -> None:
     expect(verdict.duration <= most, f"a handshake has taken {verdict.duration} s")
 
 
+def check_verdict(peer: Peer, steps: Sequence[Step], reason: str) -> None:
+    """Hold a verdict against what it is about: the peer's words, and what the handshake does."""
+    kinds = {each.kind for each in steps}
+    breaks = not kinds.isdisjoint(BREAKS)
+    expect(breaks or reason != "crashed", "a handshake has crashed that does not break")
+    if peer.reads and not breaks and "sleep" not in kinds:
+        # It waits for nothing but bytes. Once they have come, it has decided; and once the peer has
+        # finished without them, it has nothing to wait for.
+        whole, _, _ = _listen(peer.heard, steps)
+        shown = f"{peer.heard[:80]!r} ends in {reason}"
+        expect(not (whole and reason in ("timeout", "lost", "probe")), shown)
+        expect(not (peer.ended and reason == "timeout"), f"{shown}, though it was over")
+
+
+def _listen(heard: bytes, steps: Iterable[Step]) -> tuple[bool, bool, bytes]:
+    """Whether all words are there that the handshake asks for, are the right ones, and the rest."""
+    whole = good = True
+    for step in steps:
+        if step.kind == "line":
+            line, found, heard = heard.partition(b"\n")
+            whole = whole and bool(found)
+            good = good and line.removesuffix(b"\r") == YES
+        elif step.kind == "exactly":
+            whole = whole and len(heard) >= step.size
+            heard = heard[step.size :]
+    return whole, good, heard
+
+
 def check_bytes(
-    peer: Peer, steps: Iterable[Step], session: Session | None, reason: str | None
+    peer: Peer, steps: Sequence[Step], session: Session | None, reason: str | None
 ) -> None:
     """Hold what was heard against what was said, on both sides."""
-    words = bytearray()
-    left, good = peer.heard, True
-    for step in steps:
-        words += words_for(step)
-        if step.kind == "line":
-            line, found, left = left.partition(b"\n")
-            good = good and line.removesuffix(b"\r") == YES and bool(found)
-        elif step.kind == "exactly":
-            left = left[step.size :]
+    words = bytearray().join(map(words_for, steps))
+    whole, good, left = _listen(peer.heard, steps)
     assert peer.connection is not None
     received = peer.connection.received
     if reason == "accepted":
-        expect(good, "somebody was accepted who has not said yes")
+        expect(whole and good, "somebody was accepted who has not said yes")
         words += REPLY
         if session is not None:
             expect(left.startswith(session.heard), f"the session has heard {session.heard!r}")
             words += session.heard
     elif reason == "rejected":
         words += SORRY
-    expect(bytes(words).startswith(received), f"the peer has heard {received[-80:]!r}")
-    whole = session is not None and session.begun and session.temper == "echo"
-    if session is not None and whole:
+    # A session sends back what it hears, unless it breaks before that.
+    owed = reason in ("accepted", "rejected")
+    owed = owed and (session is None or session.temper != "break late")
+    kept = words == received if owed else words.startswith(received)
+    expect(kept, f"the peer has heard {received[-80:]!r}")
+    if session is not None and session.begun and session.temper == "echo":
         expect(session.heard == left, f"the session has heard {session.heard!r} of {left!r}")
 
 

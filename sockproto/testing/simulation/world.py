@@ -26,6 +26,7 @@ from sockproto.testing.simulation.promises import (
     check_duration,
     check_events,
     check_sessions,
+    check_verdict,
     expect,
 )
 from sockproto.transport.server import ServerFactory
@@ -178,6 +179,7 @@ class World:
             verdict = events[1]
             assert isinstance(verdict, HandshakeEnded)
             session = sessions.get(peer.port)
+            check_verdict(peer, self._steps, verdict.reason)
             check_bytes(peer, self._steps, session, verdict.reason)
             expect(session is None or not session.begun or session.over, "a session is not told")
             self._note(f"{peer.port} has heard {len(peer.connection.received)} bytes")
@@ -201,6 +203,9 @@ def story_of(seed: int) -> tuple[int, list[str], str | None]:
         world.live()
     except Broken as broken:
         return len(world.peers), world.trace, str(broken)
+    except Exception as error:
+        # Not from a plug-in, or it would not have got here.
+        return len(world.peers), world.trace, f"{type(error).__name__} was raised: {error}"
     finally:
         random.setstate(before)
     return len(world.peers), world.trace, None
