@@ -22,6 +22,9 @@ README = ROOT / "README.md"
 COST = DOCS / "explanation" / "cost.txt"
 """What was measured: what ``python -m benchmarks`` has printed."""
 
+ATTACKS = DOCS / "explanation" / "attacks.txt"
+"""What was measured, too: what ``python -m sockproto.testing.attack compare`` has printed."""
+
 PAGES = [README, *sorted(DOCS.rglob("*.rst"))]
 
 

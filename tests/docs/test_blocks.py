@@ -13,7 +13,7 @@ from textwrap import dedent, indent
 
 import pytest
 
-from .pages import COST, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
+from .pages import ATTACKS, COST, EXAMPLES, PAGES, README, ROOT, Block, blocks_of, name_of, rows_of
 from .terminal import commands_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -57,7 +57,7 @@ def is_a_passage(text: str, whole: str) -> bool:
 def test_a_block_is_run_by_somebody(block: Block):
     if block.kind == "include":
         included = (block.page.parent / block.text).resolve()
-        assert included in (*FILES, COST), "no such example"
+        assert included in (*FILES, COST, ATTACKS), "no such example"
     elif block.kind == "image":
         assert (block.page.parent / block.text).exists()
     elif block.kind == "text":
