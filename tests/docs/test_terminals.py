@@ -12,10 +12,8 @@ from .terminal import TAKES_LONG, commands_of, play
 
 
 def _marks_of(page):
-    """The first pages that people read are played in the ordinary run, the others in the long."""
-    first = page == README or page.parent.name == "tutorial"
-    takes_long = "$ python -m sockproto.testing.attack" in page.read_text()
-    return [] if first and not takes_long else [pytest.mark.slow]
+    """What people type first is played in the ordinary run, and everything in the long one."""
+    return [] if page == README else [pytest.mark.slow]
 
 
 PLAYED = [page for page in PAGES if any(each.kind == "console" for each in blocks_of(page))]

@@ -113,6 +113,7 @@ def attack(server: Guarded, kind: str, **more: Any) -> Report:
     return run(Plan.read(kind, server.target, **{**usual, **more}))
 
 
+@pytest.mark.slow
 def test_a_silent_crowd_of_one_address_keeps_nobody_else_out(guard):
     server = guard()
 

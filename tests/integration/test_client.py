@@ -216,6 +216,7 @@ async def test_an_attempt_can_be_given_up_at_any_time(loopback_identity, with_tl
         assert reached
 
 
+@pytest.mark.slow
 @pytest_twisted.ensureDeferred
 async def test_a_client_service_backs_off_from_a_server_that_rejects_it(sockproto_server):
     times: list[float] = []

@@ -78,7 +78,10 @@ FULL = (1000, Limits(), 1.0)
 
 @pytest.mark.parametrize(
     ("size", "limits", "drip"),
-    [pytest.param(*SMALL, id="small"), pytest.param(*FULL, id="full", marks=pytest.mark.slow)],
+    [
+        pytest.param(*SMALL, id="small", marks=pytest.mark.slow),
+        pytest.param(*FULL, id="full", marks=pytest.mark.slow),
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_crowds_are_shown_out_and_an_honest_client_is_served_at_once(

@@ -234,6 +234,7 @@ def visited(path: Path) -> Iterator[Visits]:
         visitor.join(PATIENCE)
 
 
+@pytest.mark.slow
 @every_runner
 def test_a_restart_that_replaces_a_unix_socket_refuses_nobody(start, runner):
     path = start.cwd / "door"
@@ -358,6 +359,7 @@ def tls_door(files: Identity) -> str:
     return f"tls:0:interface=127.0.0.1:cert={files.certificate}:key={files.key}"
 
 
+@pytest.mark.slow
 @every_runner
 def test_a_tls_door_takes_up_a_renewed_certificate_once_it_is_whole(start, tmp_path, runner):
     old, new = (identity(made(tmp_path / each)) for each in ("old", "new"))

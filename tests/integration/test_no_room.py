@@ -60,7 +60,7 @@ def open_descriptors(server: Sockserver) -> int:
 @pytest.mark.parametrize(
     "seconds",
     [
-        pytest.param(2, id="a moment"),
+        pytest.param(2, id="a moment", marks=pytest.mark.slow),
         pytest.param(30, id="a while", marks=pytest.mark.slow),
     ],
 )

@@ -95,7 +95,7 @@ class Pouring:
 
 LONG = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-every_kind = pytest.mark.parametrize("kind", ["tcp", "unix"])
+every_kind = pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=pytest.mark.slow)])
 
 
 def door(kind: str) -> str:
