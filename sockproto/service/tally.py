@@ -26,8 +26,8 @@ WINDOW = 60.0
 MAX_LINES = 600
 """The most lines in any minute about those who were not accepted."""
 
-MAX_ACCEPTED = 6000
-"""The same about those who were: a hundred a second."""
+MAX_ACCEPTED = 60000
+"""The same about those who were: a thousand a second, which an honest service may well have."""
 
 MAX_ALIKE = 30
 """The most lines in a minute of ours about one source and one outcome."""
