@@ -30,6 +30,7 @@ from sockproto import Address, ConfigurationError, HandshakeEnded
 from sockproto.events import wanted_by
 from sockproto.service import accesslog
 from sockproto.service.accesslog import AccessLog, LogFile, TwistedLog
+from sockproto.service.tally import MAX_ACCEPTED
 
 NOW = 1_767_323_045
 STAMP = formatTime(NOW)
@@ -183,12 +184,12 @@ def test_of_a_flood_there_are_a_few_lines_and_a_sum_when_the_minute_is_over(log,
 
 
 def test_a_stop_tells_what_was_summed_up_after_the_last_line(log, clock, sheet):
-    for event in [from_host(7, "probe")] * 31 + [ACCEPTED] * 3001:
+    for event in [from_host(7, "probe")] * 31 + [ACCEPTED] * (MAX_ACCEPTED // 2 + 1):
         log(event)
 
     log.close()
 
-    assert [len(lines) for _, lines in sheet.written] == [3030, 2]
+    assert [len(lines) for _, lines in sheet.written] == [30 + MAX_ACCEPTED // 2, 2]
     assert sorted(sheet.written[-1][1]) == [
         "192.0.2.7: 1 more accepted in the last minute",
         "192.0.2.7: 1 more probed in the last minute",
