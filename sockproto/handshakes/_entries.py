@@ -7,32 +7,10 @@ out to be one in the wrong place, so no message repeats anything of a line but i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from typing import TypeVar
-
-from sockproto.handshakes._watched import WatchedFile
 
 MAX_NAME = 64
 """Bytes of a name: in UTF-8, for it may have to cross the network."""
-
-T = TypeVar("T")
-
-# Of the standard library, since this floor is free of Twisted. Without anybody who has set it up
-# it writes to standard error, and that is the log of a twistd.
-_log = logging.getLogger("sockproto.handshakes")
-
-
-class TellingFile(WatchedFile[T]):
-    """A watched file that tells the operator once when what it says cannot be used."""
-
-    def current(self) -> T:
-        """What the file says, or said when it last made sense."""
-        before = self.trouble
-        content = super().current()
-        if self.trouble is not None and self.trouble != before:
-            _log.error("%s", self.trouble)
-        return content
 
 
 def entries_of(data: bytes, remedy: str) -> Iterator[tuple[int, str, str]]:

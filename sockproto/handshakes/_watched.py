@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -12,14 +13,18 @@ from sockproto.core.errors import ConfigurationError
 
 T = TypeVar("T")
 
+# Of the standard library, since this floor is free of Twisted. Without anybody who has set it up
+# it writes to standard error, and that is the log of a twistd.
+_log = logging.getLogger("sockproto.handshakes")
+
 
 class WatchedFile(Generic[T]):
     """
     What a file says, read again when it has changed.
 
     A file that cannot be read any more, or that makes no sense, changes nothing: what it said last
-    stays in use, and ``trouble`` says so. One that is replaced as a whole (rename(2)) is never
-    seen half written; an editor that writes in place may be, for a moment.
+    stays in use; ``trouble`` says so, and so does the log, once. One that is replaced as a whole
+    (rename(2)) is never seen half written; an editor that writes in place may be, for a moment.
 
     Args:
         path: The file.
@@ -51,7 +56,7 @@ class WatchedFile(Generic[T]):
             try:
                 self._content = self._read()
             except ConfigurationError as error:
-                self.trouble = f"{error}; what it said before still holds"
+                self._tell(f"{error}; what it said before still holds")
                 if isinstance(error.__cause__, OSError):
                     # What it takes to read it next time, a descriptor or the right to, changes
                     # nothing of the signature; and what it says may be that somebody is revoked.
@@ -59,6 +64,12 @@ class WatchedFile(Generic[T]):
             else:
                 self.trouble = None
         return self._content
+
+    def _tell(self, trouble: str) -> None:
+        """Keep what is wrong, and tell the operator; of the same trouble once."""
+        if trouble != self.trouble:
+            _log.error("%s", trouble)
+        self.trouble = trouble
 
     def _signature(self) -> tuple[int, int, int] | None:
         """What differs when the file does; None if there is none."""

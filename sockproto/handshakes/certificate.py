@@ -19,7 +19,7 @@ from pathlib import Path
 from sockproto.core.errors import ConfigurationError, PeerDisconnected
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import TellingFile
+from sockproto.handshakes._watched import WatchedFile
 
 GRANTED = b"OK\n"
 DENIED = b"NO\n"
@@ -50,7 +50,7 @@ class Certificate:
 
     def __init__(self, allow: str | None = None, file: Path | None = None) -> None:
         self._allowed: Allowed | None = None
-        self._file: TellingFile[Allowed] | None = None
+        self._file: WatchedFile[Allowed] | None = None
         if allow is not None and file is not None:
             raise ConfigurationError("certificate takes allow=NAME,... or file=PATH, not both")
         if allow is not None:
@@ -59,7 +59,7 @@ class Certificate:
             except ValueError as error:
                 raise ConfigurationError(f"certificate: allow={allow}: {error}") from None
         elif file is not None:
-            self._file = TellingFile(file, parse_names)
+            self._file = WatchedFile(file, parse_names)
         else:
             # Whoever starts a server without names is told then, and not by its first client.
             self.serve = None  # type: ignore[method-assign, assignment]

@@ -61,8 +61,9 @@ from sockproto.core.arguments import Secret
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import MAX_NAME, TellingFile
+from sockproto.handshakes._entries import MAX_NAME
 from sockproto.handshakes._keys import LABEL, Key, Keys, parse_keys
+from sockproto.handshakes._watched import WatchedFile
 
 DENIED = b"NO\n"
 
@@ -111,9 +112,9 @@ class Challenge:
         if sum(source is not None for source in (keys, file, env)) != 1:
             raise ConfigurationError("challenge needs one of its keys, file=PATH or env=NAME")
         self._bind = bind
-        self._file: TellingFile[Keys] | None = None
+        self._file: WatchedFile[Keys] | None = None
         if file is not None:
-            self._file = TellingFile(file, partial(parse_keys, wanted=id))
+            self._file = WatchedFile(file, partial(parse_keys, wanted=id))
             return
         if env is not None:
             keys = os.environb.get(env.encode())

@@ -32,8 +32,8 @@ from sockproto.core.arguments import Endpoint, Secret
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import TellingFile
 from sockproto.handshakes._password import password_from
+from sockproto.handshakes._watched import WatchedFile
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
@@ -317,7 +317,7 @@ def _users_of(path: str) -> Callable[[bytes], tuple[bytes, bytes]]:
     Its own search reads the file at each login, up to the user: it stops the loop, and tells by
     its time who is there.
     """
-    file = TellingFile(Path(path), _parse_users)
+    file = WatchedFile(Path(path), _parse_users)
     # So that a stranger's is compared as well.
     nobodys = os.urandom(PASSWORD_BYTES)
     return lambda user: (user, file.current().get(user, nobodys))

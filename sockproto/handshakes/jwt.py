@@ -27,8 +27,8 @@ from sockproto.core.errors import ConfigurationError, LimitExceeded, PeerDisconn
 from sockproto.core.exchange import MAX_BYTES
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import TellingFile
 from sockproto.handshakes._password import password_from
+from sockproto.handshakes._watched import WatchedFile
 
 MAX_TOKEN = 16384
 """The most that is read for a token, where ``max_handshake_bytes`` allows that much."""
@@ -94,7 +94,7 @@ class Jwt:
     ) -> None:
         self._audience, self._issuer, self._leeway = audience, issuer, leeway
         self._algorithm = algorithm
-        self._keys: TellingFile[Sequence[_Key]] | None = None
+        self._keys: WatchedFile[Sequence[_Key]] | None = None
         self._token: Callable[[], bytes] | None = None
         if algorithm not in ALGORITHMS:
             raise ConfigurationError(
@@ -108,7 +108,7 @@ class Jwt:
                     "jwt needs audience=NAME: without it, a token for any other service is good"
                 )
             self._jwt = _library()
-            self._keys = TellingFile(keys, self._parse_keys)
+            self._keys = WatchedFile(keys, self._parse_keys)
         given = any(source is not None for source in (token, token_file, env))
         if given:
             self._token = _token_from(token, token_file, env)
@@ -301,7 +301,7 @@ def _private() -> ValueError:
 def _token_from(token: bytes | None, file: Path | None, env: str | None) -> Callable[[], bytes]:
     """What gives the token, as it is now."""
     if file is not None and (token, env) == (None, None):
-        return TellingFile(file, _parse_token).current
+        return WatchedFile(file, _parse_token).current
     word = password_from("jwt", "token", token, file, env)
     try:
         word = _parse_token(word)

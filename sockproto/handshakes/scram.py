@@ -26,9 +26,9 @@ from sockproto.core.arguments import Secret
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import TellingFile
 from sockproto.handshakes._password import password_from
 from sockproto.handshakes._scram_users import MAX_ITERATIONS, Users, parse_users
+from sockproto.handshakes._watched import WatchedFile
 
 MAX_MESSAGE = 1024
 """The most that is read for one message, its line feed not counted."""
@@ -73,12 +73,12 @@ class Scram:
         nonce: Callable[[], str] | None = None,
     ) -> None:
         self._scramp = library()
-        self._users: TellingFile[Users] | None = None
+        self._users: WatchedFile[Users] | None = None
         self._plus = plus
         self._nonce = nonce
         self._user, self._password = user, ""
         if file is not None:
-            self._users = TellingFile(file, parse_users)
+            self._users = WatchedFile(file, parse_users)
         if user is not None:
             word = password_from("scram", "password", password, password_file, env)
             self._password = self._usable(user, word)

@@ -31,7 +31,8 @@ from sockproto.core.arguments import Secret
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
-from sockproto.handshakes._entries import TellingFile, entries_of
+from sockproto.handshakes._entries import entries_of
+from sockproto.handshakes._watched import WatchedFile
 
 MAX_TOKEN = 1024
 
@@ -88,7 +89,7 @@ class Token:
         if token is not None:
             _insist_on_usable(token, size)
         self._token, self._size = token, size
-        self._names = None if file is None else TellingFile(file, parse_tokens)
+        self._names = None if file is None else WatchedFile(file, parse_tokens)
         # Whoever starts a server without a file is told then, and not by its first client.
         if file is None:
             self.serve = None  # type: ignore[method-assign, assignment]
