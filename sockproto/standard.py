@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import ENOTCONN
@@ -24,12 +23,10 @@ from sockproto.core.exchange import Exchange
 from sockproto.core.facts import Address, PeerFacts, TlsFacts
 from sockproto.core.handshake import Side
 from sockproto.core.outcomes import Accept, Reject
+from sockproto.credentials import uid_of
 
 TIMEOUT = 10.0
 """Seconds for all of it, as ``Limits.handshake_timeout`` has it."""
-
-_UCRED = struct.Struct("iII")
-"""``struct ucred`` of unix(7): process, user, group."""
 
 
 class Attempt:
@@ -149,7 +146,7 @@ def facts_of(found: Any, tls: Any) -> PeerFacts:
     if found.family == getattr(socket, "AF_UNIX", None):
         place = Address("unix", path=_text(there))
         local = Address("unix", path=_text(found.getsockname()))
-        return PeerFacts(place, local, established, _uid_of(found))
+        return PeerFacts(place, local, established, uid_of(found))
     place = Address.ip(*there[:2])
     return PeerFacts(place, Address.ip(*found.getsockname()[:2]), established)
 
@@ -165,16 +162,6 @@ def _tls_facts_of(tls: Any) -> TlsFacts:
         certificate=der if verified else None,
         end_point=end_point_of(der) if der else b"",
     )
-
-
-def _uid_of(found: Any) -> int | None:
-    """Whose the server is, if the system tells (SO_PEERCRED, unix(7))."""
-    try:
-        told = found.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    except (AttributeError, OSError):
-        return None
-    uid: int = _UCRED.unpack(told)[1]
-    return uid
 
 
 def _text(path: bytes | str) -> str:

@@ -22,6 +22,7 @@ FLOORS = (
     "_version",
     "_lazy",
     "core",
+    "credentials",
     "limits",
     "events",
     "signatures",

@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 
 from sockproto.core.facts import Address, TlsFacts
 from sockproto.core.outcomes import Accept
-from sockproto.transport.facts import twisted_address, uid_of
+from sockproto.credentials import uid_of
+from sockproto.transport.facts import twisted_address
 from sockproto.transport.gate import Gate
 from sockproto.transport.wire import TransportWire
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
-import struct
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -12,9 +10,7 @@ from twisted.internet.interfaces import INegotiated
 
 from sockproto.core.end_point import end_point_of
 from sockproto.core.facts import Address, Facts, PeerFacts, TlsFacts
-
-_UCRED = struct.Struct("iII")
-"""``struct ucred`` of unix(7): process, user, group."""
+from sockproto.credentials import uid_of
 
 
 def facts_of(
@@ -121,17 +117,6 @@ def _der(certificate: Any) -> bytes:
     from OpenSSL import crypto
 
     return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
-
-
-def uid_of(handle: Any) -> int | None:
-    """The user id on the other end of a unix socket, if the system tells (SO_PEERCRED, unix(7))."""
-    try:
-        found = handle.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    except (AttributeError, OSError):
-        # In memory, or on a system that does not tell.
-        return None
-    uid: int = _UCRED.unpack(found)[1]
-    return uid
 
 
 def _text(path: bytes | str | None) -> str:
