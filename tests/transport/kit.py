@@ -5,86 +5,54 @@ from __future__ import annotations
 import datetime
 from functools import cache
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto import Accept, Reject
 from sockproto.core.facts import Address
 from sockproto.events import ConnectionEnded, HandshakeEnded
+from sockproto.testing.memory import MemoryConnection
+from sockproto.testing.memory import MemoryTransport as TcpTransport
 from sockproto.transport.server import ServerFactory
 
 PEER = Address("inet", "192.168.1.1", 54321)
 LOCAL = Address("inet", "10.0.0.1", 12345)
 
 
-class TcpTransport(StringTransport):
-    """A StringTransport that half-closes, and has a write buffer that can be full, as TCP has."""
+class Observed:
+    """What the events say that somebody has collected in ``events``."""
 
-    BUFFER = 65536
+    @property
+    def verdicts(self):
+        return [
+            (each.reason, each.phase, each.detail)
+            for each in self.events
+            if isinstance(each, HandshakeEnded)
+        ]
 
-    half_closed = aborted = False
-    unread = 0
-
-    def write(self, data):
-        super().write(data)
-        self.unread += len(data)
-        if self.producer is not None and self.unread > self.BUFFER:
-            self.producer.pauseProducing()
-
-    def loseWriteConnection(self):
-        self.half_closed = True
-
-    def abortConnection(self):
-        self.aborted = True
-        super().abortConnection()
+    @property
+    def endings(self):
+        return [
+            (each.ending.reason, each.ending.phase)
+            for each in self.events
+            if isinstance(each, ConnectionEnded)
+        ]
 
 
-class Connection:
+class Connection(MemoryConnection):
     """A protocol of a factory on a transport in memory; we are the peer, and Twisted."""
 
     def __init__(self, factory, transport=None):
-        self.transport = transport or TcpTransport()
-        self.protocol = factory.buildProtocol(self.transport.getPeer())
-        self.transport.protocol = self.protocol
-        self.protocol.makeConnection(self.transport)
-
-    def send(self, data):
-        self.transport.protocol.dataReceived(data)
-
-    def send_eof(self):
-        """What ``tcp.Connection.readConnectionLost`` does."""
-        protocol = self.transport.protocol
-        if IHalfCloseableProtocol.providedBy(protocol):
-            protocol.readConnectionLost()
-        else:
-            self.lose()
-
-    def lose(self, why=None):
-        self.transport.protocol.connectionLost(Failure(why or ConnectionDone()))
+        transport = transport or TcpTransport()
+        self.protocol = factory.buildProtocol(transport.getPeer())
+        super().__init__(self.protocol, transport)
 
     def finish(self):
         """Do what the reactor does with a transport that was told to go."""
         assert self.transport.disconnecting
-        self.lose(ConnectionAborted() if self.transport.aborted else ConnectionDone())
-
-    @property
-    def received(self):
-        return self.transport.value()
-
-    @property
-    def goodbye(self):
-        """How far we are from being gone: aborted, closed, half-closed or open."""
-        transport = self.transport
-        if transport.aborted:
-            return "aborted"
-        if transport.disconnecting:
-            return "closed"
-        return "half-closed" if transport.half_closed else "open"
+        self.settle()
 
 
 class Word:
@@ -209,7 +177,7 @@ class Tickets:
         self.released += 1
 
 
-class Server:
+class Server(Observed):
     """A ServerFactory in virtual time, whose events are kept."""
 
     def __init__(self, handshake=None, session=None, **terms):
@@ -224,22 +192,6 @@ class Server:
     @property
     def live(self):
         return self.factory.terms.live
-
-    @property
-    def verdicts(self):
-        return [
-            (each.reason, each.phase, each.detail)
-            for each in self.events
-            if isinstance(each, HandshakeEnded)
-        ]
-
-    @property
-    def endings(self):
-        return [
-            (each.ending.reason, each.ending.phase)
-            for each in self.events
-            if isinstance(each, ConnectionEnded)
-        ]
 
     @property
     def left_behind(self):

@@ -22,7 +22,7 @@ from sockproto.transport import datagram
 from sockproto.transport.datagram import MAX_DATAGRAMS, MAX_SIZE, listen_datagrams
 
 from .crank import cranked
-from .kit import Asks, Tickets, Word, runs
+from .kit import Asks, Observed, Tickets, Word, runs
 
 UDP = "udp:0:interface=127.0.0.1"
 UDP6 = r"udp:0:interface=\:\:1"
@@ -35,7 +35,7 @@ def crank():
         yield crank
 
 
-class Opened:
+class Opened(Observed):
     """A port for datagrams on a crank, and all that is told of it."""
 
     def __init__(self, crank, description=UDP, handshake=None, **terms):
@@ -74,22 +74,6 @@ class Opened:
             return client.recv(100)
         except BlockingIOError:
             return None
-
-    @property
-    def verdicts(self):
-        return [
-            (each.reason, each.phase, each.detail)
-            for each in self.events
-            if isinstance(each, HandshakeEnded)
-        ]
-
-    @property
-    def endings(self):
-        return [
-            (each.ending.reason, each.ending.phase)
-            for each in self.events
-            if isinstance(each, ConnectionEnded)
-        ]
 
     def stop(self):
         self.port.stopListening()

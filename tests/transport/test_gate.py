@@ -36,7 +36,7 @@ from sockproto.transport.gate import MAX_TURNED_AWAY, Gate
 from sockproto.transport.proxy import ProxyPolicy
 from sockproto.transport.terms import Terms
 
-from .kit import LOCAL, PEER, Asks, Sessions, Tickets, Word, runs
+from .kit import LOCAL, PEER, Asks, Observed, Sessions, Tickets, Word, runs
 
 FACTS = PeerFacts(PEER, LOCAL)
 
@@ -96,7 +96,7 @@ class Wire:
     abortConnection = abort
 
 
-class Passage:
+class Passage(Observed):
     """A gate between a wire and some terms, in virtual time."""
 
     def __init__(
@@ -139,22 +139,6 @@ class Passage:
     @property
     def told(self):
         return self.wire.told
-
-    @property
-    def verdicts(self):
-        return [
-            (each.reason, each.phase, each.detail)
-            for each in self.events
-            if isinstance(each, HandshakeEnded)
-        ]
-
-    @property
-    def endings(self):
-        return [
-            (each.ending.reason, each.ending.phase)
-            for each in self.events
-            if isinstance(each, ConnectionEnded)
-        ]
 
     @property
     def left_behind(self):
