@@ -16,6 +16,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import inf
 
 from sockproto.admission.contract import Refusal, Ticket
@@ -37,6 +38,9 @@ from sockproto.admission.rules import (
 )
 from sockproto.admission.sources import Source, Sources
 from sockproto.core.facts import Address, Family
+
+MAX_IDENTIFIED = 4096
+"""Of how many addresses it is remembered what is made of them; each takes a few hundred bytes."""
 
 NO_BLAME = "ours"
 """The reason of a slot that has come to a bad end by our own fault. It costs nothing."""
@@ -101,6 +105,14 @@ class AdmissionControl:
             shared if cap is None else (*shared, MaxPending(name, cap, self.counts))
             for name, cap in zip(names, self._caps, strict=True)
         )
+        # Most come while there is room for all, and then no cap on all has a say; to those of no
+        # source, no rule about sources has. This is the path of every connection.
+        self._crowded = inf if policy.max_connections is None else policy.max_connections
+        self._dropping = tuple(inf if each is None else each.start for each in self._caps)
+        self._calm = tuple(each for each in shared if each is not self._connections)
+        self._calm_of_nobody = tuple(each for each in self._calm if isinstance(each, AllowDeny))
+        # Whoever comes has often come before.
+        self._identified = lru_cache(MAX_IDENTIFIED)(self._identify)
 
     def _shared_rules(self) -> Iterator[Rule]:
         """The rules that are the same for TLS, in order; a rule that nothing sets is not there."""
@@ -125,26 +137,38 @@ class AdmissionControl:
 
     def admit(self, address: Address, *, uid: int | None = None, tls: bool = False) -> Ticket | str:
         """Take a slot for a peer; or refuse it, and say by which rule and on which figures."""
-        number = number_of(address)
-        source = self._sources.find(number, uid)
-        ticket = Slot(address.family, number, source, tls, self._seconds(), self)
-        for rule in self._rules[tls]:
+        family = address.family
+        if address.host:
+            number, source = self._identified(family, address.host)
+        else:
+            number, source = None, self._sources.find(None, uid)
+        ticket = Slot(family, number, source, tls, self._seconds(), self)
+        counts = self.counts
+        pending = counts.pending[tls]
+        if counts.connections >= self._crowded or pending >= self._dropping[tls]:
+            rules = self._rules[tls]
+        else:
+            rules = self._calm_of_nobody if source is None else self._calm
+        for rule in rules:
             odds = rule.odds(ticket)
             if odds and (odds >= 1 or self._random() < odds):
                 return self._refuse(rule, ticket)
         # Nobody asks for it again, and it would take its memory for as long as the slot does.
         ticket.number = None
-        counts = self.counts
         counts.enter(source, tls)
         if self._rate is not None:
             self._rate.count(ticket)
-        pending = counts.pending[tls]
         # Most come without any pressure, and need no division.
-        if pending > self._pressed[tls]:
+        if pending + 1 > self._pressed[tls]:
             cap = self._caps[tls]
             assert cap is not None
-            ticket.patience = cap.patience(pending)
+            ticket.patience = cap.patience(pending + 1)
         return ticket
+
+    def _identify(self, family: Family, host: str) -> tuple[int | None, Source | None]:
+        """Which number an address has, and which source it belongs to."""
+        number = number_of(Address(family, host))
+        return number, self._sources.find(number, None)
 
     def _refuse(self, rule: Rule, applicant: Applicant) -> Ticket | str:
         refusal = f"{rule.name}: {rule.figures(applicant)}"
