@@ -5,9 +5,11 @@ from __future__ import annotations
 import datetime
 from functools import cache
 
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto import Accept, Reject
@@ -48,6 +50,15 @@ class Connection(MemoryConnection):
         transport = transport or TcpTransport()
         self.protocol = factory.buildProtocol(transport.getPeer())
         super().__init__(self.protocol, transport)
+
+    def send(self, data):
+        """The peer says something; also on a connection that is lost, which must not mind."""
+        self.transport.protocol.dataReceived(data)
+
+    def lose(self, why=None):
+        """The connection is gone; to be told so again changes nothing."""
+        self.lost = True
+        self.transport.protocol.connectionLost(Failure(why or ConnectionDone()))
 
     def finish(self):
         """Do what the reactor does with a transport that was told to go."""
