@@ -36,6 +36,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:Passing pyOpenSSL")
 MIB = 1024 * 1024
 FORWARD = "sockproto.sessions.forward:Forward"
 
+ALLOCATORS_SHARE = 2048
+"""
+KiB by which a peak may rise for reasons that have nothing to do with how much is sent: what glibc
+keeps of freed buffers, and Python's own arenas, which are 1 MiB each. What is sent while a reader
+stalls would be hundreds of MiB.
+"""
+
 
 class Open:
     """Lets everybody in."""
@@ -174,13 +181,17 @@ def exchange_much(
 def assert_memory_is_bounded(start: Any, backend: Backend, pool: Any, amount: int) -> None:
     converse = forwarded(start, backend)
     pid = converse.server.pid
-    # What the first conversation imports and allocates stays for good.
-    with closing(converse()) as ends:
-        exchange_much(pool, ends, 4 * MIB, lambda _: None)
+
+    def exchange(amount: int) -> None:
+        with closing(converse()) as ends:
+            exchange_much(pool, ends, amount, lambda count: time.sleep(0.3 * (count % 64 == 5)))
+
+    # What the first conversation imports and allocates stays for good, the buffers that fill up
+    # when a reader stalls among it. It is no more of that for a conversation that is longer.
+    exchange(8 * MIB)
     before = memory(pid, "VmHWM")
-    with closing(converse()) as ends:
-        exchange_much(pool, ends, amount, lambda count: time.sleep(0.3 if count % 64 == 5 else 0))
-    assert memory(pid, "VmHWM") - before <= 1024
+    exchange(amount)
+    assert memory(pid, "VmHWM") - before <= ALLOCATORS_SHARE
 
 
 def test_16_mib_each_way_arrive_through_readers_that_stall(start, backend, pool):
@@ -202,7 +213,7 @@ def test_a_reader_that_never_reads_stops_the_sender_and_not_the_memory(start, ba
         ends.client.settimeout(0.5)
         with pytest.raises(TimeoutError):
             send_for_ever(ends.client)
-        assert memory(pid, "VmHWM") - before <= 1024
+        assert memory(pid, "VmHWM") - before <= ALLOCATORS_SHARE
 
 
 # How it ends
