@@ -22,13 +22,8 @@ from sockproto.service.descriptors import raise_descriptor_limit
 from sockproto.service.logs import NAMESPACE, TroubleLog, escaped
 from sockproto.service.monotonic import follow_monotonic_time
 from sockproto.service.options import Options
-from sockproto.transport.datagram import listen_datagrams
-from sockproto.transport.descriptions import (
-    DATAGRAMS,
-    client_string,
-    describe,
-    is_for_datagrams,
-)
+from sockproto.transport.datagram import DatagramPort, listen_datagrams
+from sockproto.transport.descriptions import client_string, describe, opens_for_datagrams
 from sockproto.transport.endpoints import listen
 from sockproto.transport.facts import address_of
 from sockproto.transport.server import ServerFactory
@@ -126,7 +121,7 @@ def makeService(options: Options, reactor: Any = None) -> SockServer:
     ports: list[IListeningPort] = []
     for description in options.listen:
         try:
-            if is_for_datagrams(description):
+            if opens_for_datagrams(description):
                 ports.append(_listen_datagrams(reactor, description, options, descriptors, logs))
             else:
                 ports.append(listen(reactor, description, factory, backlog=options.backlog))
@@ -136,6 +131,11 @@ def makeService(options: Options, reactor: Any = None) -> SockServer:
             for log in logs:
                 log.close()
             raise SystemExit(f"sockserver: {escaped(str(error))}") from error
+    if options.session and all(isinstance(port, DatagramPort) for port in ports):
+        options.warnings.append(
+            "a session is set, but none follows a datagram, and there is no endpoint for "
+            "connections; leave --session out, or add one with --listen"
+        )
     try_it = ""
     where = next(filter(None, map(_reached_at, options.listen, ports)), None)
     # Somebody who is no proxy would not be heard.
@@ -192,7 +192,8 @@ def _reached_at(description: str, port: IListeningPort) -> str | None:
     if ours is None or ours.kind == "tls":
         return None
     address = address_of(port.getHost())
-    # The client's strings know no abstract names.
-    if address.path.startswith(("\0", "@")):
+    datagrams = isinstance(port, DatagramPort)
+    # Twisted's client strings know no abstract names.
+    if address.path.startswith(("\0", "@")) and not datagrams:
         return None
-    return client_string(address, datagrams=ours.kind in DATAGRAMS)
+    return client_string(address, datagrams=datagrams)

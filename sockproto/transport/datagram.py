@@ -48,6 +48,12 @@ from sockproto.transport.terms import Terms
 MAX_DATAGRAMS = 64
 """How many are read in one turn of the reactor. Twisted's own loop has no bound."""
 
+MAX_QUEUE = 1024
+"""
+How many are read when we stop. The kernel's queue holds a quarter of that, unless it has been told
+to hold more (``net.core.rmem_default`` in socket(7)).
+"""
+
 MAX_SIZE = 65536
 """The longest datagram that is read, whatever the limits say. None of UDP is as long."""
 
@@ -153,7 +159,7 @@ class DatagramPort:
         self._max_size = min(terms.limits.max_handshake_bytes, MAX_SIZE)
         self._room = room_for(door.socket)
         self._vouched = door.address.family == "unix"
-        self._answers = Answers(max_amplification)
+        self._answers = Answers(max_amplification, door.address.port)
         self._listening = False
 
     # As a port
@@ -164,10 +170,19 @@ class DatagramPort:
         self._reactor.addReader(self)
 
     def stopListening(self) -> Deferred[None]:
-        """Stop reading, and close. What has not been read by now is lost, as datagrams may be."""
+        """
+        Answer what has come by now, at most :data:`MAX_QUEUE` datagrams, and close.
+
+        Whoever sends to a unix socket of ours meanwhile is told that nobody is there. Over UDP
+        what comes too late is lost, as datagrams may be.
+        """
         if self._listening:
             self._listening = False
             self._reactor.removeReader(self)
+            # Not over UDP: what a shut door has received it could not answer.
+            if self._vouched:
+                self._door.shut()
+            self._read(MAX_QUEUE)
             self._door.close()
         return succeed(None)
 
@@ -191,9 +206,12 @@ class DatagramPort:
 
     def doRead(self) -> None:
         """Something has come: answer it, and some of what has come after it."""
-        for _ in range(MAX_DATAGRAMS):
+        self._read(MAX_DATAGRAMS)
+
+    def _read(self, most: int) -> None:
+        for _ in range(most):
             # An observer may have stopped us.
-            if not self._listening:
+            if self._door.socket.fileno() < 0:
                 return
             try:
                 received = self._door.socket.recvmsg(self._max_size, self._room)

@@ -306,7 +306,12 @@ class Asking:
     def _time_out(self) -> None:
         self._end = None
         exchange = self._exchange
-        waiting_on = "the look-up of its name" if exchange is None else exchange.waiting_on
+        if exchange is None:
+            waiting_on: str | None = "the look-up of its name"
+        elif self._question is None:
+            waiting_on = exchange.waiting_on
+        else:
+            waiting_on = "waiting for an answer (a rejection may be silent)"
         seconds = self._terms.limits.handshake_timeout
         self._stop(HandshakeTimeout(seconds, "handshake_timeout", waiting_on))
 

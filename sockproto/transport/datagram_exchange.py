@@ -11,12 +11,15 @@ from sockproto.core.errors import Rejected, Shutdown
 from sockproto.core.exchange import Exchange
 from sockproto.core.facts import Address, PeerFacts
 from sockproto.core.handshake import Outcome, Side
-from sockproto.core.outcomes import Accept
+from sockproto.core.outcomes import Accept, Reject
 
 
 def speaks_first(side: Side) -> str | None:
     """The name of a handshake that says something before it has been asked; None if it does not."""
     exchange = Exchange(side)
+    if isinstance(exchange.outcome, Reject):
+        # This is nobody, from nowhere, whom it need not like. It may well listen to others.
+        return None
     said = exchange.data_to_send()
     _end(exchange, Shutdown())
     return exchange.name if said else None

@@ -5,6 +5,9 @@ A socket that is bound to every address answers from whichever the route suggest
 asked another one does not take that for an answer. So the kernel is asked where each datagram came
 to (IP_PKTINFO in ip(7), RFC 3542 section 6), and told to send the answer from there. On a unix
 socket it vouches for the sender's user (SO_PASSCRED in unix(7)).
+
+What has come before the kernel was asked, as to a socket that was opened by somebody else and made
+him start us, has less on its envelope.
 """
 
 from __future__ import annotations
@@ -29,11 +32,18 @@ _INET6 = struct.Struct("=16sI")
 _UCRED = struct.Struct("=iII")
 """``struct ucred``: process, user, group."""
 
+_NOWHERE = bytes(4)
+"""Stands for our address, of what came before the kernel was asked."""
+
+_NOBODY = (0, 65534)
+"""The process and the user, of what came before. (``kernel.overflowuid`` could change that.)"""
+
 Ancillary = Iterable[tuple[int, int, bytes]]
 
 _ROOM = {
     AF_INET: CMSG_SPACE(_INET.size),
-    AF_INET6: CMSG_SPACE(_INET6.size),
+    # Of a dual-stack socket both are told.
+    AF_INET6: CMSG_SPACE(_INET6.size) + CMSG_SPACE(_INET.size),
     # No more than that: descriptors that a sender passes along find no room, and are not ours then.
     AF_UNIX: CMSG_SPACE(_UCRED.size),
 }
@@ -69,6 +79,8 @@ def ask_for_more(bound: socket.socket) -> None:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     elif bound.family == AF_INET6:
         bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
+        # For what comes over IPv4: only this tells a broadcast from what was sent to us alone.
+        bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     else:
         bound.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
 
@@ -80,9 +92,14 @@ def room_for(bound: socket.socket) -> int:
 
 def read_envelope(ancillary: Ancillary) -> Envelope:
     """What ``recvmsg()`` has brought along."""
+    found = _BLANK
     for level, kind, data in ancillary:
         if level == socket.IPPROTO_IP and kind == IP_PKTINFO:
             _, ours, header = _INET.unpack(data)
+            if ours == _NOWHERE:
+                # From what is no address of ours, as one that stands for everybody, the kernel
+                # will not send.
+                ours = header
             # No interface: an answer may take another way back.
             answer = _INET.pack(0, ours, bytes(4))
             return Envelope(inet_ntop(AF_INET, ours), ours != header, None, [(level, kind, answer)])
@@ -91,10 +108,12 @@ def read_envelope(ancillary: Ancillary) -> Envelope:
             answer = _INET6.pack(header, 0)
             # RFC 4291 section 2.7.
             to_many = header[0] == 0xFF
-            return Envelope(inet_ntop(AF_INET6, header), to_many, None, [(level, kind, answer)])
+            # Unless it came over IPv4, and the next one knows more.
+            found = Envelope(inet_ntop(AF_INET6, header), to_many, None, [(level, kind, answer)])
         if level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-            return Envelope(uid=_UCRED.unpack(data)[1])
-    return _BLANK
+            process, user, _ = _UCRED.unpack(data)
+            return _BLANK if (process, user) == _NOBODY else Envelope(uid=user)
+    return found
 
 
 def local_address(envelope: Envelope, bound: Address) -> Address:

@@ -20,6 +20,7 @@ Twisted's takes, in the same order and with the same quoting.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from socket import SOCK_DGRAM
@@ -89,6 +90,18 @@ class Description:
     backlog: int | None = None
     tls: TlsFiles | None = None
 
+    @property
+    def takes_datagrams(self) -> bool:
+        """Whether it is for datagrams; what was passed to us is asked, if it is there."""
+        if self.kind == "fd":
+            return sockets.is_datagram_socket(self.fileno)
+        if self.kind == "systemd":
+            # Without such a socket, its opening says so.
+            with suppress(ConfigurationError):
+                fileno = sockets.systemd_descriptor(index=self.index, name=self.name)
+                return sockets.is_datagram_socket(fileno)
+        return self.kind in DATAGRAMS
+
     def open(self, backlog: int) -> Door:
         """
         Open the door.
@@ -126,6 +139,10 @@ class Description:
             return sockets.udp(self.port, self.interface, dual=self.dual)
         if self.kind == "unixgram":
             return sockets.unixgram(self.address, mode=self.mode, replace=self.replace)
+        if self.backlog is not None:
+            raise ConfigurationError(
+                "a datagram socket accepts nobody, and so has no backlog; leave it out"
+            )
         if self.kind == "systemd":
             return sockets.systemd(
                 index=self.index, name=self.name, domain=self.domain, kind=SOCK_DGRAM
@@ -168,6 +185,17 @@ def is_for_datagrams(text: str) -> bool:
     return unquote(cut(text, ":")[0]).lower() in DATAGRAMS
 
 
+def opens_for_datagrams(text: str) -> bool:
+    """The same of one to listen on, where ``systemd`` and ``fd`` are what was passed to us."""
+    if is_for_datagrams(text):
+        return True
+    # What cannot be read is no better when it is opened, and told then.
+    with suppress(ConfigurationError):
+        ours = describe(text)
+        return ours is not None and ours.takes_datagrams
+    return False
+
+
 def client_string(address: Address, tls: bool = False, datagrams: bool = False) -> str:
     """
     The endpoint string with which a client on this machine reaches an address.
@@ -178,7 +206,10 @@ def client_string(address: Address, tls: bool = False, datagrams: bool = False) 
         datagrams: Whether it is a door for datagrams.
     """
     if address.family == "unix":
-        return f"{'unixgram' if datagrams else 'unix'}:{_quote(address.path)}"
+        if not datagrams:
+            return f"unix:{_quote(address.path)}"
+        # Ours, which knows abstract names as they are typed.
+        return f"unixgram:{_quote(address.path.replace(chr(0), '@', 1))}"
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(address.host, address.host)
     kind = "udp" if datagrams else "tls" if tls else "tcp"
     return f"{kind}:{_quote(host)}:{address.port}"

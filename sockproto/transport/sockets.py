@@ -278,6 +278,25 @@ def systemd(
         ConfigurationError: If there is no such socket, or it cannot be used: the reason, in one
             sentence.
     """
+    fileno = systemd_descriptor(index=index, name=name, environ=environ)
+    return _adopt(fileno, backlog, domain, kind)
+
+
+def systemd_descriptor(
+    *,
+    index: int | None = None,
+    name: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> int:
+    """
+    The descriptor of a socket that systemd has opened for us; nothing is done with it yet.
+
+    Args:
+        index, name, environ: As for :func:`systemd`.
+
+    Raises:
+        ConfigurationError: If there is no such socket: the reason, in one sentence.
+    """
     names = _passed(_environment() if environ is None else environ)
     if name is not None:
         index = _index_of(name, names)
@@ -287,7 +306,20 @@ def systemd(
         raise ConfigurationError(
             f"no socket {index} was passed to us, but {len(names)}, counted from 0"
         )
-    return _adopt(FIRST_PASSED + index, backlog, domain, kind)
+    return FIRST_PASSED + index
+
+
+def is_datagram_socket(fileno: int) -> bool:
+    """Whether a descriptor, if it is one, is a socket for datagrams (SO_TYPE in socket(7))."""
+    try:
+        seen = socket(fileno=fileno)
+    except OSError:
+        return False
+    try:
+        return seen.getsockopt(SOL_SOCKET, SO_TYPE) == SOCK_DGRAM
+    finally:
+        # It is not ours to close.
+        seen.detach()
 
 
 class _Name:
@@ -507,10 +539,18 @@ def _unfit(listening: socket, domain: str | None, kind: SocketKind) -> str:
         return "is no stream socket; pass one (with systemd, by ListenStream=)"
     if kind == SOCK_STREAM and not listening.getsockopt(SOL_SOCKET, SO_ACCEPTCONN):
         return "is a socket that does not listen; pass one that does (with systemd, by Accept=no)"
+    if kind == SOCK_DGRAM and not _is_bound(listening):
+        return "is a socket that is not bound, so nobody could send to it; pass one that is"
     # Nothing that is closed on exec has come to us through one.
     if not listening.get_inheritable():
         return "is this program's own, or in use already; pass another one"
     return ""
+
+
+def _is_bound(datagrams: socket) -> bool:
+    place = datagrams.getsockname()
+    # Of a port the number is 0 until it is bound, and of a unix socket the name is empty.
+    return bool(place if datagrams.family == AF_UNIX else place[1])
 
 
 def _address_of(listening: socket) -> Address:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shlex
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -27,7 +28,8 @@ from sockproto.handshakes.welcome import Welcome
 from sockproto.transport.datagram import DatagramPort
 from sockproto.transport.datagram_client import ask
 
-from .kit import BIN, PATIENCE, Starter, resident, talk, turns, within_patience
+from .kit import BIN, PATIENCE, Starter, Where, resident, talk, turns, within_patience
+from .test_runners import ACTIVATE, RUNNERS
 
 WELCOME, GOODBYE = b"welcome to server!", b"please go out!"
 SILENCE = 0.2
@@ -224,6 +226,117 @@ def connect(*arguments: str) -> tuple[int, str, str]:
         timeout=PATIENCE,
     )
     return done.returncode, done.stdout, done.stderr
+
+
+# What is passed to us, and what waits
+
+
+@contextmanager
+def asking(place: Where) -> Iterator[socket.socket]:
+    """A client that has asked already."""
+    if isinstance(place, str):
+        family = socket.AF_UNIX
+    else:
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as client:
+        client.settimeout(PATIENCE)
+        if family == socket.AF_UNIX:
+            client.bind(b"")
+        client.sendto(b"1", place)
+        yield client
+
+
+@pytest.fixture(params=["udp", "unixgram"])
+def theirs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[socket.socket]:
+    """A datagram socket of whoever starts us."""
+    family = socket.AF_INET if request.param == "udp" else socket.AF_UNIX
+    with socket.socket(family, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(tmp_path / "door"))
+        yield bound
+
+
+@pytest.mark.parametrize(
+    ("theirs", "how"),
+    [
+        ("udp", "systemd"),
+        ("unixgram", "fd"),
+        pytest.param("udp", "fd", marks=pytest.mark.slow),
+        pytest.param("unixgram", "systemd", marks=pytest.mark.slow),
+    ],
+    indirect=["theirs"],
+)
+def test_a_datagram_socket_can_be_inherited_and_stays_open(
+    start: Starter, theirs: socket.socket, how: str
+) -> None:
+    place, handle = theirs.getsockname(), theirs.fileno()
+    runner: list[str | Path] = list(RUNNERS["twistd"])
+    if how == "systemd":
+        runner = [sys.executable, "-c", ACTIVATE, str(handle), *runner]
+    listen = f"fd:{handle}" if how == "fd" else "systemd:name=door"
+
+    # The second time, somebody has asked when nobody was there.
+    for _ in range(2):
+        with asking(place) as client:
+            server = start.sockserver("--listen", listen, runner=runner, pass_fds=[handle])
+            assert server.place == place
+            assert server.try_it.startswith("sockproto connect u")
+            assert client.recv(100) == WELCOME
+        server.wait_for(r"accepted \S+ in ")
+        server.stop()
+        assert not server.matching("Traceback|Unhandled")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("part", "options", "why"),
+    [
+        (":backlog=5", (), "a datagram socket accepts nobody, and so has no backlog; leave it out"),
+        (
+            "",
+            ("--proxy-protocol=v2", "--proxy-allow-from=10.0.0.0/8"),
+            "no PROXY header is read from datagrams; leave --proxy-protocol out, or serve them "
+            "from another process",
+        ),
+    ],
+)
+def test_what_makes_no_sense_at_an_inherited_datagram_socket_is_one_line(
+    theirs: socket.socket, part: str, options: tuple[str, ...], why: str
+) -> None:
+    handle = theirs.fileno()
+    listen = f"fd:{handle}{part}"
+    done = subprocess.run(
+        [*RUNNERS["twistd"], "sockserver", "--listen", listen, *options],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        pass_fds=[handle],
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"sockserver: cannot listen on {listen}: {why}\n"
+
+
+def test_whoever_has_asked_when_the_stop_comes_is_answered(
+    description: str, start: Starter
+) -> None:
+    server = start.sockserver("--listen", description)
+    # Until the reactor runs, a signal is deadly.
+    with asking(server.place) as early:
+        assert early.recv(100) == WELCOME
+    server.send(signal.SIGSTOP)
+    with ExitStack() as stack:
+        # More than are read in one turn; but a unix socket keeps few (net.unix.max_dgram_qlen).
+        count = 8 if isinstance(server.place, str) else 100
+        clients = [stack.enter_context(asking(server.place)) for _ in range(count)]
+        server.send(signal.SIGTERM)
+        server.send(signal.SIGCONT)
+        server.wait()
+
+        for each in clients:
+            each.setblocking(False)
+        assert [each.recv(100) for each in clients] == [WELCOME] * count
+    assert len(server.matching("accepted ")) == count + 1
+    assert not server.matching("Traceback|Unhandled")
 
 
 # Floods

@@ -23,6 +23,8 @@ from sockproto.events import AcceptingPaused, CapReached, RefusalWaived
 from sockproto.handshakes.welcome import Welcome
 from sockproto.service import Options, makeService
 from sockproto.service.maker import SockServer, _reached_at
+from sockproto.transport.datagram import DatagramPort
+from sockproto.transport.listener import Listener
 
 STRANGER = Address.ip("203.0.113.9", 4711)
 
@@ -350,6 +352,47 @@ def test_it_says_how_to_reach_a_door_for_datagrams(make):
     service = make(listen=["unixgram:door"])
 
     assert try_it(service) == "sockproto connect unixgram:door --send 1"
+
+
+def test_a_door_for_datagrams_is_reached_by_its_abstract_name(make):
+    service = make(listen=["unixgram:@sockproto-test-maker"])
+
+    assert try_it(service) == "sockproto connect unixgram:@sockproto-test-maker --send 1"
+
+
+def test_a_socket_that_was_passed_to_us_is_served_as_what_it_is(make, machine):
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound,
+    ):
+        bound.bind(("127.0.0.1", 0))
+        for each in (listening, bound):
+            each.set_inheritable(True)
+        place = bound.getsockname()
+        service = make(listen=[f"fd:{bound.detach()}", f"fd:{listening.detach()}"])
+
+    datagrams, connections = service.ports
+    assert isinstance(datagrams, DatagramPort)
+    assert isinstance(connections, Listener)
+    assert set(machine.getReaders()) == set(service.ports)
+    assert try_it(service) == f"sockproto connect udp:127.0.0.1:{place[1]} --send 1"
+
+
+def warnings(service):
+    with capturedLogs() as logged:
+        service.startService()
+    return lines([each for each in logged if each["log_level"] is LogLevel.warn])
+
+
+def test_a_session_that_nothing_leads_to_is_warned_of(make):
+    udp = "udp:0:interface=127.0.0.1"
+
+    assert warnings(make("--session", "echo", listen=[udp, "unixgram:door"])) == [
+        "a session is set, but none follows a datagram, and there is no endpoint for connections; "
+        "leave --session out, or add one with --listen"
+    ]
+    assert warnings(make("--session", "echo", listen=[udp, "unix:other"])) == []
+    assert warnings(make(listen=[udp])) == []
 
 
 def test_no_proxy_speaks_for_a_datagram(make):

@@ -200,8 +200,9 @@ def test_both_families_come_to_a_dual_socket(opened):
     assert [each.local.host for each in opened_events] == ["127.0.0.9", "::1"]
 
 
-def test_what_was_sent_to_everybody_is_not_answered(opened):
-    server = opened("udp:0")
+@pytest.mark.parametrize("description", ["udp:0", "udp:0:dual=1"])
+def test_what_was_sent_to_everybody_is_not_answered(opened, description):
+    server = opened(description)
     client = server.client(host="127.0.0.1")
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as everybody:
         everybody.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -239,6 +240,24 @@ def test_two_servers_do_not_answer_each_other_for_ever(opened, crank):
 
     assert other.verdicts == [("accepted", "handshake", "")]
     assert [each[0] for each in one.verdicts] == ["rejected"]
+
+
+def test_two_servers_at_one_port_that_accept_each_other_send_one_answer_each(opened, crank):
+    one = opened(UDP, Welcome(token=b"x", welcome=b"y"))
+    port = one.port.address.port
+    other = opened(f"udp:{port}:interface=127.0.0.2", Welcome(token=b"y", welcome=b"x"))
+    # As if other had been sent something in the name of one.
+    one.port._door.socket.sendto(b"y", ("127.0.0.2", port))
+    crank.turn(50)
+
+    refused = (
+        "refused",
+        "handshake",
+        f"it sends from port {port}, as another server like this one would, and has had its "
+        "answer, 1/1s",
+    )
+    assert one.verdicts == [("accepted", "handshake", "")]
+    assert other.verdicts == [("accepted", "handshake", ""), refused]
 
 
 def test_an_echo_is_not_made(opened):
@@ -475,6 +494,57 @@ def test_what_became_of_an_answer_is_no_trouble(opened, crank, monkeypatch):
     server.port._door.socket = Refused(server.port._door.socket)
 
     assert server.ask(b"1") == WELCOME
+
+
+@pytest.mark.parametrize("kind", ["udp", "unixgram"])
+def test_whoever_has_asked_when_it_stops_is_answered(opened, unix, kind):
+    server = opened(UDP if kind == "udp" else unix)
+    clients = [server.client() for _ in range(5)]
+    for each in clients:
+        each.send(b"1")
+
+    server.port.stopListening()
+
+    assert [each.recv(100) for each in clients] == [WELCOME] * 5
+    assert server.port.fileno() == -1
+
+
+def test_a_stop_is_over_after_so_many_datagrams(crank, monkeypatch):
+    monkeypatch.setattr(datagram, "MAX_QUEUE", 10)
+    verdicts = []
+
+    def ask_again(event):
+        if isinstance(event, HandshakeEnded):
+            verdicts.append(event.reason)
+            client.send(b"2")
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        port = listen_datagrams(crank, UDP, Welcome(), observers=[ask_again])
+        client.connect(port._door.socket.getsockname())
+        client.send(b"2")
+        port.stopListening()
+
+    assert verdicts == ["rejected"] * 10
+    assert port.fileno() == -1
+
+
+def test_whoever_sends_to_a_unix_socket_that_stops_is_told_at_once(crank, unix):
+    told = []
+
+    def ask_again(event):
+        if isinstance(event, HandshakeEnded):
+            try:
+                client.send(b"2")
+            except OSError as error:
+                told.append(type(error))
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
+        port = listen_datagrams(crank, unix, Welcome(), observers=[ask_again])
+        client.connect(port.address.path)
+        client.send(b"2")
+        port.stopListening()
+
+    assert told == [BrokenPipeError]
 
 
 def test_it_stops_once_and_leaves_nothing_behind(opened, tmp_path, unix):

@@ -220,8 +220,8 @@ def test_it_asks_as_often_as_it_is_told(crank, other):
 
     assert type(asked.result) is HandshakeTimeout
     assert str(asked.result) == (
-        "not finished after 10 s in receive_to_end(max_bytes=1024), the limit set by "
-        "handshake_timeout"
+        "not finished after 10 s in waiting for an answer (a rejection may be silent), the limit "
+        "set by handshake_timeout"
     )
     assert asked.reasons == ["timeout"]
 
@@ -315,6 +315,9 @@ def test_a_thought_that_comes_too_late_is_cancelled(crank, other):
     crank.advance(11)
 
     assert type(asked.result) is HandshakeTimeout
+    assert str(asked.result) == (
+        "not finished after 10 s in Deferred, the limit set by handshake_timeout"
+    )
     assert len(cancelled) == 1
 
 

@@ -126,6 +126,16 @@ def test_who_speaks_first_is_found_out():
     assert speaks_first(hasty).endswith("hasty")
 
 
+def test_who_turns_nobody_away_without_listening_may_listen_to_others():
+    async def choosy(peer):
+        if peer.address != PEER:
+            return Reject(b"not you\n")
+        return Accept(await peer.receive_some(9))
+
+    assert speaks_first(choosy) is None
+    assert over(choosy, b"me") == (Accept(b"me"), b"me")
+
+
 def test_who_listens_first_is_let_go_again():
     asks = Asks(Deferred())
     left = []

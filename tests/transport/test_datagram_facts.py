@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 from contextlib import closing
@@ -17,18 +18,25 @@ from sockproto.transport.datagram_facts import (
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
 
-def arrives(family, place, send_to=None, data=b"1", ancillary=()):
-    """The ancillary data with which a datagram arrives at a socket that is bound to a place."""
+def arrives(family, place, send_to=None, data=b"1", ancillary=(), early=False):
+    """
+    The ancillary data with which a datagram arrives at a socket that is bound to a place.
+
+    It may come early, before the kernel is asked for more.
+    """
     receiving = socket.socket(family, socket.SOCK_DGRAM)
     sending = socket.socket(family, socket.SOCK_DGRAM)
     with closing(receiving), closing(sending):
-        ask_for_more(receiving)
+        if not early:
+            ask_for_more(receiving)
         receiving.bind(place)
         where = receiving.getsockname()
         if send_to is not None:
             where = (send_to, where[1])
         sending.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sending.sendmsg([data], ancillary, 0, where)
+        if early:
+            ask_for_more(receiving)
         receiving.settimeout(10)
         _, came_along, _, _ = receiving.recvmsg(100, room_for(receiving))
         return came_along
@@ -40,7 +48,7 @@ def arrives(family, place, send_to=None, data=b"1", ancillary=()):
         (socket.AF_INET, "127.0.0.3", "127.0.0.3"),
         (socket.AF_INET6, "::1", "::1"),
         # Of a socket for both.
-        (socket.AF_INET6, "::ffff:127.0.0.4", "::ffff:127.0.0.4"),
+        (socket.AF_INET6, "::ffff:127.0.0.4", "127.0.0.4"),
     ],
 )
 def test_it_is_told_which_of_our_addresses_a_datagram_came_to(family, host, found):
@@ -48,13 +56,46 @@ def test_it_is_told_which_of_our_addresses_a_datagram_came_to(family, host, foun
 
     assert (envelope.host, envelope.to_many, envelope.uid) == (found, False, None)
     [(level, _, _)] = envelope.answer
-    assert level == (socket.IPPROTO_IP if family == socket.AF_INET else socket.IPPROTO_IPV6)
+    assert level == (socket.IPPROTO_IPV6 if found == "::1" else socket.IPPROTO_IP)
 
 
-def test_what_was_sent_to_everybody_is_told_apart():
-    envelope = read_envelope(arrives(socket.AF_INET, ("", 0), "127.255.255.255"))
+@pytest.mark.parametrize(
+    ("family", "host"),
+    [(socket.AF_INET, "127.255.255.255"), (socket.AF_INET6, "::ffff:127.255.255.255")],
+)
+def test_what_was_sent_to_everybody_is_told_apart(family, host):
+    envelope = read_envelope(arrives(family, ("", 0), host))
 
     assert envelope.to_many
+
+
+@pytest.mark.parametrize(
+    ("family", "host", "found"),
+    [
+        (socket.AF_INET, "127.0.0.3", "127.0.0.3"),
+        (socket.AF_INET6, "::1", "::1"),
+        (socket.AF_INET6, "::ffff:127.0.0.4", "127.0.0.4"),
+    ],
+)
+def test_what_came_before_the_kernel_was_asked_was_sent_to_us_alone(family, host, found):
+    envelope = read_envelope(arrives(family, ("", 0), host, early=True))
+
+    assert (envelope.host, envelope.to_many) == (found, False)
+
+
+def test_to_what_was_sent_to_everybody_before_that_there_is_no_address_to_answer_from():
+    envelope = read_envelope(arrives(socket.AF_INET, ("", 0), "127.255.255.255", early=True))
+
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as answering:
+        with pytest.raises(OSError) as caught:
+            answering.sendmsg([b""], envelope.answer, 0, ("127.0.0.1", 9))
+        assert caught.value.errno == errno.ENETUNREACH
+
+
+def test_nobody_vouches_for_who_sent_before_the_kernel_was_asked(tmp_path):
+    came_along = arrives(socket.AF_UNIX, str(tmp_path / "door"), early=True)
+
+    assert read_envelope(came_along) == Envelope(uid=None)
 
 
 def test_what_was_sent_to_a_group_is_told_apart():

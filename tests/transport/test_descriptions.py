@@ -1,3 +1,4 @@
+import os
 import socket
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sockproto.transport.descriptions import (
     client_string,
     describe,
     is_for_datagrams,
+    opens_for_datagrams,
 )
 
 
@@ -146,6 +148,54 @@ def test_a_string_for_datagrams_is_known_by_its_beginning(text, answer):
     assert is_for_datagrams(text) is answer
 
 
+@pytest.fixture
+def passed():
+    """The descriptors of a listening socket and of one for datagrams, as they are passed on."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound,
+    ):
+        bound.bind(("127.0.0.1", 0))
+        for each in (listening, bound):
+            each.set_inheritable(True)
+        yield listening.fileno(), bound.fileno()
+
+
+def test_of_what_was_passed_to_us_the_socket_says_what_it_is_for(passed, monkeypatch):
+    listening, bound = passed
+    monkeypatch.setenv("LISTEN_FDS", str(max(passed) - 2))
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+
+    for kind, first in (("fd:", 0), ("systemd:index=", 3)):
+        assert not opens_for_datagrams(f"{kind}{listening - first}")
+        assert opens_for_datagrams(f"{kind}{bound - first}")
+    # They are still open.
+    os.fstat(listening)
+    os.fstat(bound)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("udp:0", True),
+        ("unixgram:high:low", True),
+        ("tcp:0", False),
+        ("tcp:high", False),
+        ("stdio:", False),
+        ("fd:987654", False),
+        ("systemd:index=0", False),
+    ],
+)
+def test_what_cannot_be_opened_is_for_datagrams_if_it_says_so(text, answer):
+    assert opens_for_datagrams(text) is answer
+
+
+def test_a_file_is_for_no_datagrams(tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        assert not opens_for_datagrams(f"fd:{file.fileno()}")
+        file.write("still open")
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "ssl:443:privateKey=k.pem", "tls:/etc/certs:443", "tls", "stdio:", "haproxy:tcp:1", "a:b"],
@@ -225,9 +275,16 @@ def open_and_close(text, backlog=5):
 
 def test_a_tcp_door_opens():
     assert open_and_close("tcp:0:127.0.0.1").address.host == "127.0.0.1"
-    assert open_and_close("tcp6:0:interface=\\:\\:1").address.host == "::1"
     assert open_and_close("tls:0:127.0.0.1:cert=c").address.host == "127.0.0.1"
     assert open_and_close("tcp6:0:dual=1").address.host == "::"
+
+
+@pytest.mark.ipv6
+def test_a_door_to_an_ipv6_address_opens():
+    assert open_and_close("tcp6:0:interface=\\:\\:1").address.host == "::1"
+    door = describe(r"udp:0:interface=\:\:1").open_for_datagrams()
+    assert door.address.host == "::1"
+    door.close()
 
 
 def test_a_unix_door_opens(tmp_path):
@@ -257,7 +314,6 @@ def test_a_door_for_datagrams_opens(tmp_path):
     path = tmp_path / "door"
     for text, host in (
         ("udp:0:127.0.0.1", "127.0.0.1"),
-        (r"udp:0:interface=\:\:1", "::1"),
         ("udp:0:dual=1", "::"),
         (f"unixgram:{path}:mode=620", ""),
     ):
@@ -284,6 +340,7 @@ def test_a_door_is_for_connections_or_for_datagrams():
         "sd_listen_fds(3) has it?",
         "fd:987654": "descriptor 987654 is not open; whoever starts this program has to pass a "
         "datagram socket there",
+        "fd:3:backlog=5": "a datagram socket accepts nobody, and so has no backlog; leave it out",
     }.items():
         with pytest.raises(ConfigurationError) as caught:
             describe(text).open_for_datagrams()
@@ -314,6 +371,7 @@ def test_a_client_is_told_where_to_go(address, string):
         (Address("inet", "0.0.0.0", 80), "udp:127.0.0.1:80"),
         (Address("inet6", "::", 80), "udp:\\:\\:1:80"),
         (Address("unix", path="/run/a:b"), "unixgram:/run/a\\:b"),
+        (Address("unix", path="\0door"), "unixgram:@door"),
     ],
 )
 def test_a_client_is_told_where_to_send_datagrams(address, string):
