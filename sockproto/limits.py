@@ -28,6 +28,8 @@ class Limits:
             added at random, so that peers who came together do not leave together.
         close_timeout: Seconds between our goodbye and our going, if the peer does not go first.
         max_handshake_bytes: Bytes that the handshake may take. What follows it does not count.
+        max_tls_bytes: Bytes that a client may send before TLS is established, its certificates
+            included. What a server sends is not counted.
         session_idle_timeout: Seconds for which nothing may move between a session and its peer, in
             either direction, before the session is closed. Never unless given.
         session_lifetime: Seconds that a session may last, whatever moves. For ever unless given.
@@ -59,6 +61,12 @@ class Limits:
         "bytes",
         "How much a handshake may take from its peer.",
         "strangers are not given memory; Conch allows a client as much before its version line",
+    )
+    max_tls_bytes: int = _limit(
+        16384,
+        "bytes",
+        "How much a client may send before TLS is established.",
+        "a first message takes 4k at most, which leaves 12k for the client's certificates",
     )
     session_idle_timeout: float = _limit(
         inf,

@@ -13,6 +13,7 @@ def test_the_defaults_are_those_of_the_lesson_and_of_conch():
         "handshake_timeout": 10.0,
         "close_timeout": 5.0,
         "max_handshake_bytes": 4096,
+        "max_tls_bytes": 16384,
         "session_idle_timeout": inf,
         "session_lifetime": inf,
     }

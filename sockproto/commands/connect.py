@@ -16,7 +16,13 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from sockproto.commands.line import USAGE, say, time
-from sockproto.core.errors import ConfigurationError, HandshakeFailed, PeerError, Rejected
+from sockproto.core.errors import (
+    ConfigurationError,
+    HandshakeFailed,
+    PeerDisconnected,
+    PeerError,
+    Rejected,
+)
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes.welcome import Welcome
@@ -28,6 +34,28 @@ if TYPE_CHECKING:
 
 ACCEPTED, REJECTED, UNREACHABLE, CUT_OFF = 0, 1, 3, 4
 """The exit statuses, beside that of a mistake."""
+
+_SHOW = "certificate=FILE:privateKey=FILE"
+_SHOW_ANOTHER = f"show it another one with {_SHOW}"
+_REFUSALS = {
+    "certificate required": f"show it one with {_SHOW}",
+    "unknown ca": f"it does not know who issued our certificate; {_SHOW_ANOTHER}",
+    "bad certificate": f"it does not accept our certificate; {_SHOW_ANOTHER}",
+    "unsupported certificate": f"it cannot use our certificate; {_SHOW_ANOTHER}",
+    "certificate revoked": f"our certificate was revoked; {_SHOW_ANOTHER}",
+    "certificate expired": f"our certificate has expired; {_SHOW_ANOTHER}",
+    "certificate unknown": f"it does not accept our certificate; {_SHOW_ANOTHER}",
+    "access denied": f"it does not want whom our certificate names; {_SHOW_ANOTHER}",
+    # What is said instead of "certificate required" over TLS 1.2.
+    "handshake failure": f"if it wants a certificate, show it one with {_SHOW}",
+}
+"""What to do about an alert (RFC 8446 section 6.2) by which a server refuses us."""
+
+_FAULTS = {
+    "certificate verify failed": "trust its issuer with trustRoots=FOLDER",
+    "wrong version number": "it may not speak TLS",
+}
+"""What to do where it is we who do not go on."""
 
 
 def configure(parser: ArgumentParser) -> None:
@@ -205,12 +233,18 @@ async def _shake(reactor: Any, handshake: Any, options: Namespace) -> tuple[int,
             return (CUT_OFF if unprinted else ACCEPTED), unprinted
         if await made.finished:
             return ACCEPTED, None
+        refusal = _refusal(made.broken_by)
+        if refusal is not None:
+            return UNREACHABLE, f"cannot connect to {options.endpoint}: {refusal}"
         return CUT_OFF, f"{options.endpoint}: the session was cut off"
     except Rejected as error:
         if session is None:
             _print(error.reason.encode())
         return REJECTED, printable(str(error))
     except (PeerError, HandshakeFailed) as error:
+        refusal = _refusal(error.__cause__) if isinstance(error, PeerDisconnected) else None
+        if refusal is not None:
+            return UNREACHABLE, f"cannot connect to {options.endpoint}: {refusal}"
         return CUT_OFF, f"{options.endpoint}: {printable(str(error))}"
     except Exception as error:
         late = f"no answer within {options.timeout:g} s"
@@ -251,8 +285,24 @@ async def _ask(reactor: Any, handshake: Any, options: Namespace) -> tuple[int, s
         return UNREACHABLE, f"cannot connect to {options.endpoint}: {_reason(error)}"
 
 
+def _refusal(error: BaseException | None) -> str | None:
+    """The alert by which a server has refused us, and what to do; None if it did not."""
+    from sockproto.transport.tls import alert_of, said_by_tls
+
+    alert = alert_of(said_by_tls(error) or "")
+    if alert not in _REFUSALS:
+        return None
+    return f"the server ended TLS with the alert {alert!r}; {_REFUSALS[alert]}"
+
+
 def _reason(error: BaseException) -> str:
     """What went wrong, on one line; Twisted's connection errors say it in their last sentence."""
+    from sockproto.transport.tls import said_by_tls
+
+    said = said_by_tls(error)
+    if said is not None:
+        advice = f"; {_FAULTS[said]}" if said in _FAULTS else ""
+        return _refusal(error) or f"TLS failed: {said}{advice}"
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

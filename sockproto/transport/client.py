@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from sockproto.admission.contract import Admission
+from sockproto.core.errors import PeerDisconnected
 from sockproto.core.handshake import ClientHandshake
 from sockproto.core.outcomes import Accept
 from sockproto.events import Observer
@@ -67,6 +68,10 @@ class ClientProtocol(TransportWire):
         if isinstance(verdict, Accept):
             self.finished.callback(verdict)
         elif verdict is not None:
+            if isinstance(verdict, PeerDisconnected):
+                # With TLS 1.3 that may be an alert: a server looks at our certificate when
+                # for us TLS is established (RFC 8446 section 4.4.2.4).
+                verdict.__cause__ = reason.value
             factory = self.factory
             assert isinstance(factory, ClientFactory)
             factory.handshake_failed(verdict)

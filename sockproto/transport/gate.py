@@ -90,6 +90,7 @@ class Gate:
         "_decided",
         "_exchange",
         "_final_due",
+        "_heard",
         "_identity",
         "_idle_due",
         "_lease",
@@ -127,7 +128,7 @@ class Gate:
         self._lease: Lease | None = None
         self._lost: Failure | None = None
         self._proxy: ProxyParser | None = None
-        self._tls = self._spoke = self._paused = self._ours = False
+        self._tls = self._spoke = self._heard = self._paused = self._ours = False
         self._stopping = self._decided = self._over = False
         self._number = next(terms.numbers)
         self._opened = now = terms.clock.seconds()
@@ -153,10 +154,8 @@ class Gate:
             terms.emit(ConnectionOpened(self._number, facts.address, facts.local))
         if terms.proxy is not None:
             self._expect_header(terms.proxy)
-        elif tls or terms.admission is not None:
-            self._enter()
         else:
-            self._begin()
+            self._enter()
 
     def _enter(self) -> None:
         """The peer is who it is: let it begin, if there is room for it."""
@@ -188,6 +187,7 @@ class Gate:
             self._wait_for_more("proxy")
 
     def _read_header(self, proxy: ProxyParser, data: bytes) -> None:
+        self._heard = True
         try:
             header = proxy.receive_data(data)
         except PeerError as error:
@@ -196,6 +196,8 @@ class Gate:
         if header is None:
             return
         self._proxy = None
+        # That was the proxy. The peer itself has yet to say something.
+        self._heard = False
         if header.source is not None:
             facts = self.facts
             local = header.destination or facts.local
@@ -213,8 +215,9 @@ class Gate:
 
     def _admitted_by(self, admission: Admission) -> bool:
         facts = self.facts
+        address = facts.address
         try:
-            ticket = admission.admit(facts.address, uid=facts.uid, tls=self._tls)
+            ticket = admission.admit(address, uid=facts.uid, tls=self._tls)
         except BaseException as error:
             self._give_up(broke("the admission", error))
             return False
@@ -227,7 +230,7 @@ class Gate:
             self._final_due = self._opened + (self._final_due - self._opened) * ticket.patience
             self.due = min(self.due, self._final_due)
         if ticket.waived is not None and self._terms.told[RefusalWaived]:
-            event = RefusalWaived(self._number, facts.address, facts.local, ticket.waived)
+            event = RefusalWaived(self._number, address, facts.local, ticket.waived)
             self._terms.emit(event)
         return True
 
@@ -248,6 +251,14 @@ class Gate:
         # Before TLS nothing can be said in words that the peer would understand.
         goodbye = why.goodbye if isinstance(why, Refusal) and not self._tls else b""
         self._give_up(Rejected(str(why)), "refused", goodbye=goodbye)
+
+    def tls_received(self) -> None:
+        """Bytes of TLS have arrived. What they say is not for us to read."""
+        self._heard = True
+
+    def tls_overflowed(self) -> None:
+        """TLS is not established, and the peer has sent more than that may take."""
+        self._stop(LimitExceeded(self._terms.limits.max_tls_bytes, "max_tls_bytes"))
 
     def tls_established(self, tls: TlsFacts) -> None:
         """TLS is there, and with it more is known about the peer."""
@@ -644,7 +655,7 @@ class Gate:
             self._identity = accept.identity
         terms = self._terms
         if self._ticket is not None:
-            silent = exchange is not None and not exchange.received
+            silent = not self._heard and (exchange is None or not exchange.received)
             terms.settle(self._ticket, reason, silent, self._ours)
         if not terms.told[reason] and reason != "crashed":
             return

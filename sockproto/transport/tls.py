@@ -47,6 +47,7 @@ LOOK_EVERY = 1.0
 CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2, what TLS 1.3 has by itself: forward secrecy and authenticated encryption."""
 
+_ALERT = re.compile(r"alert (.+)")
 _BEGINNING = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----")
 _ADVICE = {
     errno.ENOENT: "name a file that exists",
@@ -57,6 +58,20 @@ _Signature: TypeAlias = tuple[int, ...] | None
 _Made = TypeVar("_Made")
 
 _log = Logger()
+
+
+def said_by_tls(error: BaseException | None) -> str | None:
+    """What OpenSSL gives as the reason, like ``wrong version number``; None if it is not its."""
+    # Told by name: without TLS, pyOpenSSL need not be there.
+    if error is None or not type(error).__module__.startswith("OpenSSL"):
+        return None
+    return _reason(error)
+
+
+def alert_of(said: str) -> str | None:
+    """The alert, like ``unknown ca``, by which the peer has ended TLS (RFC 8446 section 6)."""
+    found = _ALERT.search(said)
+    return None if found is None else found[1]
 
 
 @implementer(IOpenSSLServerConnectionCreator)

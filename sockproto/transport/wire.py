@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from twisted.internet.interfaces import (
@@ -29,6 +30,47 @@ def over_tls(protocol: Any, tls: Any, terms: Terms) -> Any:
     return factory.protocol(factory, protocol)
 
 
+class _Establishing:
+    """
+    Stands before TLS until it is established, and gives it no more than that may take.
+
+    OpenSSL keeps what is not a whole message yet, and takes one of 128 KiB; that would be memory
+    for strangers. We cut what has come, and do not just count it: with the end of a handshake may
+    come as much of the session as fits into one read.
+
+    Args:
+        tls: Twisted's TLS on a transport.
+        gate: Who is told of bytes, and of too many.
+        max_bytes: How many there may be.
+    """
+
+    def __init__(self, tls: Any, gate: Gate, max_bytes: int) -> None:
+        self._tls = tls
+        self._gate = gate
+        self._left = max_bytes
+        self._established = False
+        tls.dataReceived = self.receive
+
+    def receive(self, data: bytes) -> None:
+        self._gate.tls_received()
+        tls, left = self._tls, self._left
+        now, later = data[:left], data[left:]
+        if now:
+            self._left -= len(now)
+            type(tls).dataReceived(tls, now)
+        # If it is going, TLS has found fault with what there was; or the session is done.
+        if not later or tls.transport.disconnecting:
+            return
+        if self._established:
+            tls.dataReceived(later)
+        else:
+            self._gate.tls_overflowed()
+
+    def step_aside(self, *, established: bool) -> None:
+        self._established = established
+        del self._tls.dataReceived
+
+
 @implementer(IHandshakeListener, IPushProducer)
 class TransportWire(Protocol):
     """
@@ -48,6 +90,7 @@ class TransportWire(Protocol):
         self._gate = gate
         self._lease: Lease | None = None
         self._tls = self._half_closed = False
+        self._establishing: _Establishing | None = None
         self._wrote = False
         self._producing = False
 
@@ -61,17 +104,21 @@ class TransportWire(Protocol):
             # Per instance, because what a class provides an instance cannot
             # drop, and over TLS there is no half-close.
             directlyProvides(self, IHalfCloseableProtocol)
-        gate = self._gate
-        if gate is not None:
-            self.dataReceived = gate.data_received  # type: ignore[method-assign]
-            return
-        facts = facts_of(transport, self._terms.names, tls=False)
-        gate = self._gate = Gate(self._terms, self, facts)
+        terms, gate = self._terms, self._gate
+        is_new = gate is None
+        if gate is None:
+            gate = self._gate = Gate(terms, self, facts_of(transport, terms.names, tls=False))
         self.dataReceived = gate.data_received  # type: ignore[method-assign]
-        gate.open(tls=self._tls)
+        if self._tls:
+            # A server is one that we have chosen, and may have much to show.
+            most = terms.limits.max_tls_bytes if terms.serving else sys.maxsize
+            self._establishing = _Establishing(transport, gate, most)
+        if is_new:
+            gate.open(tls=self._tls)
 
     def handshakeCompleted(self) -> None:
         """TLS is established (IHandshakeListener)."""
+        self._let_tls_go(established=True)
         if self._gate is not None:
             facts = tls_facts_of(self.transport, serving=self._terms.serving)
             self._gate.tls_established(facts)
@@ -88,6 +135,7 @@ class TransportWire(Protocol):
         """The connection is gone, whoever had it."""
         gate, self._gate = self._gate, None
         lease, self._lease = self._lease, None
+        self._let_tls_go(established=False)
         # Methods of gate and session that stand in for ours would keep them alive.
         for name in ("dataReceived", "readConnectionLost", "writeConnectionLost"):
             self.__dict__.pop(name, None)
@@ -192,6 +240,11 @@ class TransportWire(Protocol):
 
     def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
         """The verdict has fallen. A server has no further use for it."""
+
+    def _let_tls_go(self, *, established: bool) -> None:
+        establishing, self._establishing = self._establishing, None
+        if establishing is not None:
+            establishing.step_aside(established=established)
 
     def _stop_producing(self) -> None:
         if self._producing:

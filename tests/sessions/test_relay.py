@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 
 import pytest
+from twisted.internet import tcp
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 
-from sockproto.sessions.relay import Relay
+from sockproto.sessions.relay import QUIET, Relay
 
 CHUNK = bytes(range(256)) * 256
 
@@ -38,6 +40,23 @@ class TlsWire(Wire):
     negotiatedProtocol = None
 
 
+class TlsLine(tcp.Connection):
+    """Twisted's own transport, on one end of a socket pair; what it says of itself is TLS."""
+
+    negotiatedProtocol = None
+    connected = 1
+
+    def __init__(self, reactor):
+        self.here, self.peer = socket.socketpair()
+        self.peer.setblocking(False)
+        super().__init__(self.here, None, reactor)
+        self.startReading()
+
+    def leave(self):
+        self.peer.close()
+        self.here.close()
+
+
 class Shell:
     """
     A relay between a connection in memory and a pair of pipes; we hold the other ends.
@@ -46,8 +65,10 @@ class Shell:
     told to turn.
     """
 
-    def __init__(self, wire=None, stdout=None):
-        self.reactor = MemoryReactor()
+    def __init__(self, wire=None, stdout=None, *, line=False):
+        self.reactor = MemoryReactorClock()
+        if line:
+            wire = TlsLine(self.reactor)
         stdin, self.typing = os.pipe()
         self.screen, pipe = os.pipe()
         os.set_blocking(self.screen, False)
@@ -58,6 +79,7 @@ class Shell:
         self.relay = Relay(stdin, pipe if stdout is None else stdout, self.reactor)
         self.results = []
         self.relay.finished.addCallback(self.results.append)
+        self.wire.protocol = self.relay
         self.relay.makeConnection(self.wire)
 
     def type(self, data):
@@ -78,6 +100,12 @@ class Shell:
                 parts.append(os.read(self.screen, 1 << 20))
             except BlockingIOError:
                 return b"".join(parts)
+
+    def wait(self, seconds):
+        """Let time pass, and the reactor turn."""
+        for _ in range(round(seconds * 10)):
+            self.reactor.advance(0.1)
+            self.turn()
 
     def lose(self, why):
         self.relay.connectionLost(Failure(why))
@@ -106,6 +134,8 @@ class Shell:
     def leave(self):
         for descriptor in self.open:
             os.close(descriptor)
+        if isinstance(self.wire, TlsLine):
+            self.wire.leave()
 
 
 @pytest.fixture
@@ -149,13 +179,96 @@ def test_the_end_of_the_input_is_a_half_close_and_the_peer_may_go_on(shell):
     assert shell.results == []
 
 
-def test_over_tls_the_end_of_the_input_closes(start):
-    shell = start(TlsWire())
+LATE = QUIET / 4 + 0.2
+"""What may pass until the peer's silence is noticed: a quarter, and a turn of ours."""
 
+
+def test_over_tls_the_end_of_the_input_closes_when_the_peer_has_answered(start):
+    shell = start(line=True)
+    shell.type(b"hello")
     shell.close(shell.typing)
+    assert shell.wire.peer.recv(100) == b"hello"
+
+    for answer in (b"well", b"come", b"!"):
+        shell.wait(QUIET - 0.3)
+        shell.wire.peer.send(answer)
+        assert shell.read() == answer
+    assert not shell.wire.disconnecting
+    shell.wait(QUIET + LATE)
 
     assert shell.wire.disconnecting
+    assert shell.results == [True]
+    assert shell.reactor.getDelayedCalls() == []
+
+
+def test_over_tls_a_peer_that_closes_first_is_not_waited_for(start):
+    shell = start(TlsWire())
+    shell.close(shell.typing)
+    shell.relay.dataReceived(b"goodbye")
+
+    shell.lose(ConnectionDone())
+
+    assert (shell.read(), shell.results) == (b"goodbye", [True])
+    assert shell.reactor.getDelayedCalls() == []
+
+
+def test_over_tls_a_peer_that_has_yet_to_take_what_was_typed_is_waited_for(start):
+    shell = start(line=True)
+    shell.wire.write(bytes(1_000_000))
+    shell.close(shell.typing)
+    taken = 0
+    while shell.wire.producer is not None:
+        taken += len(shell.wire.peer.recv(65536))
+        shell.turn()
+    # The kernel has got all of it, and the peer has not.
+    steps = 0
+    while taken < 1_000_000:
+        shell.wait(QUIET - 0.3)
+        assert not shell.wire.disconnecting
+        taken += len(shell.wire.peer.recv(65536))
+        steps += 1
+
+    assert steps > 1
+
+
+@pytest.mark.parametrize("ended", ["before", "after"])
+def test_over_tls_whoever_does_not_print_does_not_make_the_peer_silent(start, ended):
+    shell = start(line=True)
+    if ended == "before":
+        shell.close(shell.typing)
+    sent = 0
+    while shell.wire in shell.reactor.getReaders():
+        sent += shell.wire.peer.send(CHUNK)
+        shell.turn()
+    sent += shell.wire.peer.send(b"the last word")
+    if ended == "after":
+        shell.close(shell.typing)
+
+    shell.wait(10 * QUIET)
+    assert not shell.wire.disconnecting
+    printed = shell.read()
+    assert len(printed) == sent
+    assert printed.endswith(b"the last word")
+    shell.wait(QUIET + LATE)
+
+    assert shell.results == [True]
+
+
+def test_over_tls_a_peer_that_does_not_say_goodbye_is_left(start):
+    shell = start(TlsWire())
+    shell.close(shell.typing)
+
+    # What is not in memory would be watched for longer than that.
+    shell.reactor.advance(QUIET)
+    assert shell.wire.disconnecting
     assert not shell.wire.half_closed
+    assert not shell.wire.aborted
+    shell.reactor.advance(QUIET)
+    assert shell.wire.aborted
+    shell.lose(ConnectionLost())
+
+    assert shell.results == [True]
+    assert shell.reactor.getDelayedCalls() == []
 
 
 def test_when_the_peer_has_finished_so_have_we(shell):
@@ -168,6 +281,7 @@ def test_when_the_peer_has_finished_so_have_we(shell):
     shell.lose(ConnectionDone())
 
     assert shell.results == [True]
+    assert shell.relay.broken_by is None
     assert shell.read() == b"goodbye"
 
 
@@ -214,6 +328,7 @@ def test_a_connection_that_breaks_is_told_apart_and_what_it_brought_is_printed(s
     shell.lose(ConnectionLost())
 
     assert shell.results == [False]
+    assert isinstance(shell.relay.broken_by, ConnectionLost)
     assert shell.read() == b"all is w"
 
 

@@ -213,6 +213,7 @@ def test_it_fails_when_the_server_leaves():
     connection.lose(ConnectionLost())
 
     assert isinstance(client.failure, PeerDisconnected)
+    assert isinstance(client.failure.__cause__, ConnectionLost)
     assert client.endings == [("lost", "handshake")]
 
 

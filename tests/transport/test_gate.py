@@ -712,6 +712,64 @@ def test_admission_hears_the_verdict_once_and_whether_the_peer_was_silent(said, 
     assert tickets.released == 1
 
 
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        ([], ("timeout", True)),
+        (["tls_received"], ("timeout", False)),
+        (["tls_received", "tls_overflowed"], ("limit", False)),
+    ],
+)
+def test_a_peer_that_begins_tls_is_not_silent(said, verdict):
+    tickets = Tickets()
+    passage = Passage(admission=tickets, tls=True)
+
+    for each in said:
+        getattr(passage.gate, each)()
+    passage.clock.advance(20)
+    passage.lose()
+
+    assert tickets.verdicts == [verdict]
+    assert passage.left_behind == []
+
+
+@pytest.mark.parametrize(
+    ("said", "verdicts"),
+    [
+        (b"", [("timeout", True)]),
+        (b"PROXY TCP4", [("timeout", False)]),
+        # What a proxy has said of a peer is nothing that the peer has said.
+        (b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 443\r\n", [("timeout", True)]),
+    ],
+)
+@pytest.mark.parametrize("tls", [False, True])
+def test_behind_a_proxy_a_peer_is_silent_until_it_says_something_itself(said, verdicts, tls):
+    caps = Caps()
+    passage = Passage(admission=caps, tls=tls, proxy=PROXIES)
+
+    if said:
+        passage.gate.data_received(said)
+    passage.clock.advance(20)
+    passage.lose()
+
+    held = [each for ticket in caps.held for each in ticket.verdicts]
+    assert held + caps.verdicts == verdicts
+    assert passage.left_behind == []
+
+
+def test_tls_that_takes_too_much_ends_the_connection():
+    passage = Passage(tls=True, max_tls_bytes=1000)
+
+    passage.gate.tls_overflowed()
+    passage.lose()
+
+    words = "peer sent more than 1000 bytes, the limit set by max_tls_bytes"
+    assert passage.verdicts == [("limit", "tls", words)]
+    assert passage.told == ["leave"]
+    assert passage.endings == [("limit", "tls")]
+    assert passage.left_behind == []
+
+
 def test_under_pressure_there_is_less_time():
     tickets = Tickets()
     tickets.patience = 0.2

@@ -30,6 +30,15 @@ from sockproto.transport.tls import ServerTls
 from .crank import Opened, Visitor, cranked
 from .kit import HalfClosing, Recorder, Sessions, Tickets, Word, certificate, runs
 
+OK = Accept(b"OK\n", identity="ann")
+
+
+class Leaving(HalfClosing):
+    """A session that goes when its peer has finished."""
+
+    def readConnectionLost(self):
+        self.transport.loseConnection()
+
 
 @pytest.fixture
 def crank():
@@ -54,6 +63,11 @@ def next_descriptor():
 
 def open_descriptors():
     return len(os.listdir("/proc/self/fd"))
+
+
+def left_open(warned):
+    """The sockets that nobody has closed, and the garbage collection had to."""
+    return [each for each in warned.list if each.category is ResourceWarning]
 
 
 @contextmanager
@@ -612,21 +626,23 @@ def test_who_is_accepted_into_a_session_needs_no_descriptor_more(crank):
     door.stop()
 
 
-def test_who_finds_no_room_for_a_session_is_let_go(crank):
+def test_who_cannot_be_watched_as_a_session_is_let_go(crank, monkeypatch):
     sessions, tickets = Sessions(), Tickets()
-    place = tcp(0, "127.0.0.1", backlog=5)
-    with no_room(spare=1):
-        # Its epoll takes the last one.
-        door = Opened(crank, Word(), sessions, door=place, admission=tickets)
+    door = Opened(crank, Word(), sessions, admission=tickets)
     visitor = door.visit()
     crank.until(lambda: opened(door) == 1)
-    with no_room():
-        visitor.send(b"yes\n")
 
-    assert visitor.receive_all() == (b"OK\n", "eof")
+    def full(reader):
+        raise OSError(errno.ENOSPC, "too many are watched")
+
+    monkeypatch.setattr(crank, "addReader", full)
+    visitor.send(b"yes\n")
+
+    assert visitor.receive_all() == (b"", "eof")
     assert [each.told for each in sessions.built] == [[]]
     assert door.server.endings == [("lost", "session")]
     assert tickets.released == 1
+    monkeypatch.undo()
     door.stop()
 
 
@@ -1106,7 +1122,7 @@ def test_a_session_hears_of_the_end_of_the_stream_once(crank, lookup):
     door.stop()
 
 
-def test_a_peer_that_was_reset_meanwhile_does_not_get_a_session(crank):
+def test_a_peer_that_was_reset_meanwhile_does_not_get_a_session(crank, recwarn):
     answer = Deferred()
 
     async def serve(peer):
@@ -1124,10 +1140,104 @@ def test_a_peer_that_was_reset_meanwhile_does_not_get_a_session(crank):
     assert [each.told for each in sessions.built] == [[]]
     assert door.server.endings == [("lost", "session")]
     assert tickets.released == 1
+    assert left_open(recwarn) == []
     door.stop()
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+class Banner(Recorder):
+    """A session that speaks first."""
+
+    def connectionMade(self):
+        self.transport.write(b"hello, ")
+
+    def dataReceived(self, data):
+        self.transport.write(data)
+
+
+class Brief(Banner):
+    """One that has said everything then."""
+
+    def dataReceived(self, data):
+        super().dataReceived(data)
+        self.transport.loseConnection()
+
+
+def test_what_a_session_says_first_is_sent_with_the_reply_and_without_another_turn(crank):
+    door = Opened(crank, Word(), Sessions(Banner))
+    visitor = door.visit()
+    crank.until(lambda: opened(door) == 1)
+    visitor.socket.sendall(b"yes\nann")
+
+    crank.turn()
+    visitor.look()
+
+    assert visitor.got == b"OK\nhello, ann"
+    assert crank.getWriters() == []
+    visitor.close()
+    door.stop()
+
+
+def test_a_session_is_none_of_the_listeners_business_any_more(crank):
+    door = Opened(crank, Word(), Sessions())
+    visitor = door.visit()
+    visitor.send(b"yes\n")
+    visitor.socket.sendall(b"hello")
+
+    with epoll.fromfd(os.dup(door.port.fileno())) as watched:
+        assert watched.poll(0) == []
+    visitor.close()
+    door.stop()
+
+
+def test_a_session_that_closes_when_it_has_spoken_needs_no_other_turn(crank):
+    sessions = Sessions(Brief)
+    door = Opened(crank, Word(), sessions)
+    visitor = door.visit()
+    crank.until(lambda: opened(door) == 1)
+    visitor.socket.sendall(b"yes\nann")
+
+    crank.turn()
+    visitor.look()
+
+    assert (visitor.got, visitor.end) == (b"OK\nhello, ann", "eof")
+    assert [each.told for each in sessions.built] == [[OK, "ConnectionDone"]]
+    assert door.server.endings == [("accepted", "session")]
+    visitor.close()
+    door.stop()
+
+
+@pytest.mark.parametrize("kind", [Recorder, Leaving])
+def test_a_session_that_has_nothing_to_send_at_the_end_of_the_stream_is_over_at_once(crank, kind):
+    sessions = Sessions(kind)
+    door = Opened(crank, Word(), sessions)
+    visitor = door.visit()
+    visitor.send(b"yes\n")
+    assert visitor.receive(3) == b"OK\n"
+    visitor.socket.shutdown(socket.SHUT_WR)
+
+    crank.turn()
+
+    assert sessions.built[0].told[-1] == "ConnectionDone"
+    assert door.server.endings == [("accepted", "session")]
+    assert visitor.receive_all() == (b"", "eof")
+    door.stop()
+
+
+def test_a_session_is_called_by_its_peer_and_its_door_in_the_log(crank):
+    sessions = Sessions()
+    door = Opened(crank, Word(), sessions)
+    visitor = door.visit()
+    host, port = visitor.socket.getsockname()
+    visitor.send(b"yes\n")
+
+    transport = sessions.built[0].transport
+    assert transport.logPrefix() == f"ServerProtocol,{port},{host}"
+    assert repr(transport) == f"<ServerProtocol,{port},{host} on 127.0.0.1:{door.place[1]}>"
+    visitor.close()
+    door.stop()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)])
 def test_a_session_behind_a_dual_stack_door_knows_both_ends_unmapped(crank, host):
     sessions = Sessions()
     # Whoever observes has asked for the addresses already.
@@ -1334,6 +1444,31 @@ def test_a_silent_client_of_a_tls_door_is_timed_out(crank, tls):
     door.stop()
 
 
+@pytest.mark.parametrize(("said", "silent"), [(b"", True), (b"\x16", False)])
+def test_admission_hears_whether_a_client_of_a_tls_door_was_silent(crank, tls, said, silent):
+    tickets = Tickets()
+    door = Opened(crank, tls=tls, admission=tickets, limits=Limits(handshake_timeout=1))
+    visitor = door.visit()
+    visitor.send(said)
+    crank.advance(1.3)
+
+    assert tickets.verdicts == [("timeout", silent)]
+    visitor.close()
+    door.stop()
+
+
+def test_a_client_that_goes_on_and_on_before_tls_is_there_is_reset(crank, tls):
+    door = Opened(crank, tls=tls)
+    visitor = door.visit()
+    # A ClientHello that will have 131,396 bytes (RFC 8446 sections 4 and 5.1).
+    visitor.send(b"\x16\x03\x01\x40\x00\x01\x02\x01\x44" + bytes(16380) + b"\x16\x03\x01\x40\x00")
+
+    assert visitor.receive_all() == (b"", "reset")
+    words = "peer sent more than 16384 bytes, the limit set by max_tls_bytes"
+    assert door.server.verdicts == [("limit", "tls", words)]
+    door.stop()
+
+
 def test_what_is_no_tls_is_a_violation(crank, tls):
     door = Opened(crank, tls=tls)
     visitor = door.visit()
@@ -1387,6 +1522,17 @@ def test_a_handshake_that_asks_for_tls_gets_it(crank, tls):
     assert client.receive() == b"secret"
     visitor.close()
     crank.until(lambda: not door.server.live)
+    door.stop()
+
+
+def test_a_connection_that_nothing_says_how_to_make_tls_for_is_let_go(crank, logged, recwarn):
+    door = Opened(crank, tls=object())
+    visitor = door.visit()
+    visitor.send(b"\x16\x03\x01")
+
+    assert visitor.receive_all()[1] == "eof"
+    assert len(logged.take()) == 1
+    assert left_open(recwarn) == []
     door.stop()
 
 

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from cryptography.x509.oid import NameOID
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
     IOpenSSLServerConnectionCreator,
@@ -31,7 +33,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import TlsFacts
 from sockproto.transport.facts import tls_facts_of
-from sockproto.transport.tls import ClientTls, ServerTls
+from sockproto.transport.tls import ClientTls, ServerTls, alert_of, said_by_tls
 
 from .kit import Connection, Recorder, Sessions, TlsPair
 
@@ -159,6 +161,11 @@ class Pair(TlsPair):
         return tuple(
             str(each.protocol._reason and each.protocol._reason.value) for each in self.ends
         )
+
+    @property
+    def alert(self):
+        """The alert that the client has got."""
+        return alert_of(said_by_tls(self.client.protocol._reason.value))
 
 
 class Visitor:
@@ -347,6 +354,7 @@ def test_a_client_for_whom_no_issuer_vouches_is_refused(files, clock, verify):
 
     assert not pair.established
     assert "certificate verify failed" in pair.trouble[0]
+    assert pair.alert == "unknown ca"
 
 
 @pytest.mark.parametrize("verify", [None, "required"])
@@ -355,6 +363,7 @@ def test_a_client_without_a_certificate_is_refused_where_one_is_required(files, 
 
     assert not pair.established
     assert "peer did not return a certificate" in pair.trouble[0]
+    assert pair.alert == "certificate required"
 
 
 def test_a_client_without_a_certificate_is_let_in_where_it_is_optional(files, clock):
@@ -408,6 +417,18 @@ def test_a_server_that_nobody_trusted_vouches_for_is_not_spoken_to(files, clock)
         pair = Pair(server, client)
         assert not pair.established
         assert "certificate verify failed" in pair.trouble[1]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("alert alert"), ConnectionLost()])
+def test_tls_has_nothing_to_say_of_what_is_not_its(error):
+    assert said_by_tls(error) is None
+
+
+def test_what_tls_says_is_an_alert_only_if_it_came_from_the_peer():
+    said = said_by_tls(SSL.Error([("SSL routines", "", "certificate verify failed")]))
+
+    assert said == "certificate verify failed"
+    assert alert_of(said) is None
 
 
 # Application protocols

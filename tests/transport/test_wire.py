@@ -433,6 +433,141 @@ def test_tls_that_never_begins_is_bounded_by_the_handshake_clock():
     assert server.left_behind == []
 
 
+def hello(size):
+    """The first so many bytes of a ClientHello of 128 KiB, in records as long as they may be."""
+    # RFC 8446 sections 4 and 5.1; a ClientHello may have 131,396 bytes (OpenSSL's limit).
+    message = b"\x01" + (131396).to_bytes(3, "big") + b"\x03\x03" + bytes(131000)
+    records = (message[at : at + 16384] for at in range(0, len(message), 16384))
+    return b"".join(b"\x16\x03\x01" + len(each).to_bytes(2, "big") + each for each in records)[
+        :size
+    ]
+
+
+TOO_MUCH = "peer sent more than 16384 bytes, the limit set by max_tls_bytes"
+
+
+@pytest.mark.parametrize("cut", [60_000, 16384, 16383, 1000])
+def test_a_client_that_goes_on_and_on_before_tls_is_there_is_sent_away(cut):
+    clock = Clock()
+    server = Server(clock=clock)
+    pair = TlsPair(server.factory, Sessions(), clock)
+    given = []
+    tls = pair.server.protocol.getHandle()
+    pair.server.protocol._tlsConnection = Spy(tls, given)
+
+    data = hello(60_000)
+    for at in range(0, len(data), cut):
+        if pair.server.goodbye == "open":
+            pair.server.send(data[at : at + cut])
+    assert (pair.server.goodbye, sum(given)) == ("aborted", 16384)
+    pair.server.finish()
+
+    assert server.verdicts == [("limit", "tls", TOO_MUCH)]
+    assert server.endings == [("limit", "tls")]
+    assert server.left_behind == []
+
+
+class Spy:
+    """OpenSSL's connection, and how much it is given to keep."""
+
+    def __init__(self, connection, given):
+        self._connection = connection
+        self._given = given
+
+    def bio_write(self, data):
+        self._given.append(len(data))
+        return self._connection.bio_write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._connection, name)
+
+
+def test_a_client_that_has_sent_what_it_may_before_tls_is_waited_for():
+    clock = Clock()
+    server = Server(clock=clock)
+    pair = TlsPair(server.factory, Sessions(), clock)
+
+    pair.server.send(hello(16384))
+    assert (server.verdicts, pair.server.goodbye) == ([], "open")
+    pair.server.send(b"x")
+
+    assert server.verdicts == [("limit", "tls", TOO_MUCH)]
+
+
+def test_what_comes_with_the_end_of_the_tls_handshake_does_not_count():
+    word, data = b"yes\n", bytes(100_000)
+    clock = Clock()
+    sessions, clients = Sessions(), Sessions()
+    server = Server(session=sessions, clock=clock, limits=Limits(max_tls_bytes=4096))
+    pair = TlsPair(server.factory, clients, clock)
+    pair.server.send(pair.client.received)
+    pair.client.transport.clear()
+    pair.client.send(pair.server.received)
+    clients.built[0].transport.write(word + data)
+    clock.advance(0)
+
+    pair.server.send(pair.client.received)
+
+    assert b"".join(sessions.built[0].told[2:]) == data
+    assert server.verdicts == [("accepted", "handshake", "")]
+    # Nothing of ours is in the way any more.
+    assert "dataReceived" not in vars(pair.server.protocol)
+
+
+def test_much_that_is_no_tls_is_a_violation_and_not_too_much():
+    clock = Clock()
+    server = Server(clock=clock)
+    pair = TlsPair(server.factory, Sessions(), clock)
+
+    pair.server.send(b"POST / HTTP/1.0\r\n" * 3000)
+    pair.server.finish()
+
+    assert server.endings == [("violation", "tls")]
+
+
+def test_a_certificate_counts_before_tls_is_there():
+    clock = Clock()
+    server = Server(clock=clock, limits=Limits(max_tls_bytes=600))
+
+    TlsPair(server.factory, Sessions(), clock, names=("localhost", "ann")).pump()
+
+    assert [each[:2] for each in server.verdicts] == [("limit", "tls")]
+
+
+def test_a_server_may_show_as_much_as_it_has():
+    clock = Clock()
+    server = Server(clock=clock)
+    client = ClientFactory(Word(), Sessions(), clock=clock, limits=Limits(max_tls_bytes=1))
+
+    TlsPair(server.factory, client, clock).pump()
+
+    assert server.verdicts == [("accepted", "handshake", "")]
+
+
+@pytest.mark.parametrize(("sent", "silent"), [(0, True), (1, False), (300, False)])
+def test_over_tls_admission_hears_whether_the_peer_was_silent(sent, silent):
+    clock = Clock()
+    tickets = Tickets()
+    server = Server(clock=clock, admission=tickets)
+    pair = TlsPair(server.factory, Sessions(), clock)
+    if sent:
+        pair.server.send(hello(sent))
+
+    clock.advance(12)
+
+    assert tickets.verdicts == [("timeout", silent)]
+
+
+def test_of_tls_that_never_came_to_be_nothing_stays():
+    clock = Clock()
+    server = Server(clock=clock)
+    pair = TlsPair(server.factory, Sessions(), clock)
+
+    pair.server.lose()
+
+    assert "dataReceived" not in vars(pair.server.protocol)
+
+
 def test_over_tls_a_peer_that_is_refused_hears_nothing():
     clock = Clock()
     server = Server(clock=clock, admission=Tickets("too many"))
@@ -668,6 +803,17 @@ def test_a_peer_that_was_told_to_speak_tls_and_does_not_is_aborted():
 
     words = "not finished after 4 s in the TLS handshake, the limit set by handshake_timeout"
     assert server.verdicts == [("timeout", "tls", words)]
+    assert server.left_behind == []
+
+
+def test_a_peer_that_was_told_to_speak_tls_may_not_go_on_and_on():
+    server, connection = asked_for_tls()
+
+    connection.send(hello(60_000))
+    assert connection.goodbye == "aborted"
+    connection.finish()
+
+    assert server.verdicts == [("limit", "tls", TOO_MUCH)]
     assert server.left_behind == []
 
 
