@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from math import inf
 
@@ -41,9 +41,6 @@ from sockproto.core.facts import Address, Family
 
 MAX_IDENTIFIED = 4096
 """Of how many addresses it is remembered what is made of them; each takes a few hundred bytes."""
-
-NO_BLAME = "ours"
-"""The reason of a slot that has come to a bad end by our own fault. It costs nothing."""
 
 NO_VERDICT = "none"
 """The reason of a slot that is given back before there was a verdict. It costs nothing."""
@@ -93,9 +90,11 @@ class AdmissionControl:
         self._rate: MaxRatePerSource | None = None
         if policy.max_rate_per_source is not None:
             self._rate = MaxRatePerSource(policy.max_rate_per_source, policy.max_sources)
+        self._costs: Mapping[str, float] = {}
         self._penalties: SourcePenalties | None = None
         if policy.penalties is not None:
             self._penalties = SourcePenalties(policy.penalties, policy.max_sources)
+            self._costs = self._penalties.costs
         self._connections: MaxConnections | None = None
         if policy.max_connections is not None:
             self._connections = MaxConnections(policy.max_connections, self.counts)
@@ -233,21 +232,13 @@ class AdmissionControl:
 
     # What a slot tells
 
-    def settle(self, slot: Slot, reason: str, silent: bool) -> None:
-        """A slot is not pending any more."""
-        self.counts.settle(slot.source, slot.tls)
-        penalties = self._penalties
-        if penalties is not None and reason in penalties.costs:
+    def _charge(self, slot: Slot, reason: str, silent: bool) -> None:
+        """A slot that was pending until now has come to an end that costs something."""
+        if self._penalties is not None:
             cap = self._caps[slot.tls]
             # One more: it was one of them.
             scarcity = 0.0 if cap is None else cap.odds(self.counts.pending[slot.tls] + 1)
-            penalties.charge(slot, reason, silent, self._seconds(), scarcity)
-
-    def leave(self, slot: Slot) -> None:
-        """A slot that is not pending is given back."""
-        self.counts.leave(slot.source)
-        if self._waiting:
-            self._call_waiting()
+            self._penalties.charge(slot, reason, silent, self._seconds(), scarcity)
 
 
 class Slot(Applicant):
@@ -287,7 +278,10 @@ class Slot(Applicant):
         """The verdict has fallen; what comes after the first is not heard."""
         if self._pending:
             self._pending = False
-            self._control.settle(self, NO_BLAME if ours else reason, silent)
+            control = self._control
+            control.counts.settle(self.source, self.tls)
+            if not ours and reason in control._costs:
+                control._charge(self, reason, silent)
 
     def release(self) -> None:
         """Give the slot back; to give it back again does nothing."""
@@ -296,7 +290,10 @@ class Slot(Applicant):
         if self._pending:
             self.settled(NO_VERDICT)
         self._taken = False
-        self._control.leave(self)
+        control = self._control
+        control.counts.leave(self.source)
+        if control._waiting:
+            control._call_waiting()
 
 
 class Waived:
