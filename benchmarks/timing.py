@@ -106,8 +106,8 @@ def challenges(folder: Path) -> Callable[[str], Attempt]:
         ours, theirs = os.urandom(NONCE_BYTES), os.urandom(NONCE_BYTES)
         proved = b"sockproto challenge 1\nC" + ours + theirs + bytes([len(id)]) + id.encode()
         proof = digest(keys[known[0]], proved + b"\0", "sha256")
-        hello = bytes([NONCE_BYTES + len(id)]) + theirs + id.encode()
-        return partial(challenge.serve, nonce=ours), (hello, spoilt(proof, kind))
+        answer = theirs + id.encode() + spoilt(proof, kind)
+        return partial(challenge.serve, nonce=ours), (bytes([len(answer)]) + answer,)
 
     return attempt
 

@@ -1,15 +1,15 @@
 """
 The keys of ``challenge``, and how one is found without a word about whether it is there.
 
-A stranger must not learn which ids there are, so an id that nobody has gets an answer that is
-computed with a key that nobody has, and finding that one must take as long as finding a real one.
-What a dictionary has it finds some nanoseconds later than what it has not, and so does any code in
-which an ``if``, or a truth value that becomes a number, decides between the two: over a million
-answers that shows. So nothing is decided here. A hash of the id leads, in three steps that are the
-same for every id, to one of 2**24 places. In each of them is a key. In those of the ids that there
-are it is theirs, and in all the others nobody's; the salt of the hash is chosen so that no two ids
-share a place. Whether the id is the one of that place is asked when the proof has turned out to be
-right, and not before.
+A stranger must not learn which ids there are, so a proof for an id that nobody has is checked with
+a key that nobody has, and finding that one must take as long as finding a real one. What a
+dictionary has it finds some nanoseconds later than what it has not, and so does any code in which
+an ``if``, or a truth value that becomes a number, decides between the two: over a million answers
+that shows. So nothing is decided here. A hash of the id leads, in three steps that are the same for
+every id, to one of 2**24 places. In each of them is a key. In those of the ids that there are it is
+theirs, and in all the others nobody's; the salt of the hash is chosen so that no two ids share a
+place. Whether the id is the one of that place is asked when the proof has turned out to be right,
+and not before.
 """
 
 from __future__ import annotations
@@ -75,20 +75,21 @@ class Key:
     A key, and whose it is.
 
     Attributes:
-        id: Its id; empty for the one that nobody has.
+        name: Its id; empty for the one that nobody has.
+        id: The same in UTF-8, as it crosses the network.
         client: Makes a client's proofs with it.
         server: Makes a server's.
         wrong: What a log says of a proof that is not made with it.
     """
 
-    __slots__ = ("client", "id", "server", "wrong")
+    __slots__ = ("client", "id", "name", "server", "wrong")
 
-    def __init__(self, id: bytes, secret: bytes, wrong: str) -> None:
-        self.id, self.wrong = id, wrong
+    def __init__(self, name: str, secret: bytes, wrong: str) -> None:
+        self.name, self.id, self.wrong = name, name.encode("utf-8"), wrong
         self.client, self.server = Mac(secret, LABEL + b"C"), Mac(secret, LABEL + b"S")
 
     def __repr__(self) -> str:
-        return f"<Key {self.id!r}>"
+        return f"<Key {self.name!r}>"
 
 
 _Table: TypeAlias = list[list[list[Key]]]
@@ -104,13 +105,14 @@ class Keys:
     """
 
     def __init__(self, keys: Mapping[str, bytes], wanted: str | None = None) -> None:
-        known = {id: Key(id.encode("utf-8"), keys[id], "wrong proof for the id") for id in keys}
+        known = {id: Key(id, keys[id], "wrong proof for the id") for id in keys}
         self.current = known[next(iter(keys)) if wanted is None else wanted]
-        nobody = Key(b"", os.urandom(MAX_KEY_BYTES), "no key here has the id")
+        nobody = Key("", os.urandom(MAX_KEY_BYTES), "no key here has the id")
         places: dict[bytes, Key] = {}
         attempts = count()
         while len(places) < len(known):
-            self._salt = next(attempts).to_bytes(blake2b.SALT_SIZE, "big")
+            salt = next(attempts).to_bytes(blake2b.SALT_SIZE, "big")
+            self._salted = blake2b(digest_size=_STEPS, salt=salt)
             places = {self._place(key.id): key for key in known.values()}
         self._table = _table(places, nobody)
 
@@ -120,7 +122,9 @@ class Keys:
         return self._table[first][second][third]
 
     def _place(self, id: bytes) -> bytes:
-        return blake2b(id, digest_size=_STEPS, salt=self._salt).digest()
+        place = self._salted.copy()
+        place.update(id)
+        return place.digest()
 
 
 def _table(places: Mapping[bytes, Key], nobody: Key) -> _Table:

@@ -1,21 +1,23 @@
 """
 Both sides prove that they have the same key, and neither shows it.
 
-Wire format. The client begins, the server answers with 70 bytes, and the client with 32; the
-session begins right behind them::
-
-    client    1   how many bytes follow: 16 + n
-             16   the client's nonce, random
-              n   the id of its key, in UTF-8: 1 to 64 bytes
+Wire format. The server begins, before it has heard a byte; the client answers with one segment; and
+the server says what comes of it::
 
     server   22   "sockproto challenge 1" and a line feed
              16   the server's nonce, random
+
+    client    1   how many bytes follow: 48 + n
+             16   the client's nonce, random
+              n   the id of its key, in UTF-8: 1 to 64 bytes
+             32   the client's proof
+
+    server    3   "OK" and a line feed
              32   the server's proof
 
-    client   32   the client's proof; or zeros, if the server's is wrong
-
-The server accepts without another byte. A client whose proof is wrong gets ``NO`` and a line feed,
-and the server closes.
+The session begins right behind that. A client whose proof is wrong gets ``NO`` and a line feed, and
+the server closes: so a refusal is never taken for a proof, though that may be any 32 bytes. Where
+the server cannot be bound to its TLS, it says ``NO`` in the place of its greeting.
 
 A proof is HMAC-SHA-256 (RFC 2104) under the key that has that id, of these bytes::
 
@@ -28,26 +30,36 @@ A proof is HMAC-SHA-256 (RFC 2104) under the key that has that id, of these byte
               1   m, the length of the channel binding: 0 without TLS
               m   under TLS, tls-server-end-point (RFC 5929 section 4)
 
-It is the mutual authentication in three passes of ISO/IEC 9798-4, whose two nonces are both under
-either proof. Each part of it prevents something. The server's nonce, that a recorded answer is ever
-right again. The client's, that a false server plays back what the true one has said. The role, that
-a proof is sent back to whoever made it, on this connection or on another (what the standard left
-out until Basin, Cremers and Meier, "Provably Repairing the ISO/IEC 9798 Standard for Entity
-Authentication", 2012, showed the attacks). The id, that a proof is taken for that of another name
-with the same key. The label, that it means something in another protocol, or in another version of
-this. The channel, that somebody who speaks TLS with either of us passes the proofs on. Each part
-has a fixed length or its length before it, so that no two conversations are the same bytes.
+It is the order of CRAM (RFC 2195) and of APOP before it (RFC 1939 section 7), made mutual: the
+authentication in three passes of ISO/IEC 9798-4, whose two nonces are both under either proof. Each
+part of it prevents something. The server's nonce, that a recorded answer is ever right again. The
+client's, that a false server plays back what the true one has said. The role, that a proof is sent
+back to whoever made it, on this connection or on another (what the standard left out until Basin,
+Cremers and Meier, "Provably Repairing the ISO/IEC 9798 Standard for Entity Authentication", 2012,
+showed the attacks). The id, that a proof is taken for that of another name with the same key. The
+label, that it means something in another protocol, or in another version of this. The channel, that
+somebody who speaks TLS with either of us passes the proofs on. Each part has a fixed length or its
+length before it, so that no two conversations are the same bytes.
 
-The server proves itself first, to anybody who asks: so a client shows its proof to nobody but the
-server, and knows that it will be accepted, because whoever has made the one proof can verify the
-other. The server need not say so, and a handshake costs it one segment. The price is that anybody
-may try keys at home on what the server has said; that is why a key has 128 bits and more.
+The client proves itself first. So a stranger gets nothing from the server that a key has a part in,
+and cannot try keys at home: it has to come back for each of them, past the admission. Who hears a
+proof is a false server that clients come to, and whoever listens in where there is no TLS. Neither
+can do more with it than try all the keys there are; that is why a key has 128 bits and more. To be
+let in, a false server would have to ask what the true one asks, and pass on the answer; that is
+what the channel prevents.
+
+No client trusts a false server for it: a client accepts when it has heard the server's proof, and
+not before. That is what this order costs. With the server's proof first, to whoever asks for one, a
+client could go on a round trip earlier. In return the server is woken once and not twice, computes
+one proof for a stranger and not two, and says whether it is content, so that a client can tell a
+refusal from an impostor.
 
 Without TLS the bytes that follow are bound to nothing: whoever can change them on their way can
 wait for the handshake to be over. Then it keeps out strangers, and keeps the key secret, no more.
 
-An id that nobody has is answered like any other, with a key that nobody has. So who asks learns
-nothing of it, neither from the bytes nor from the time that they take.
+A proof for an id that nobody has is checked like any other, with a key that nobody has, and all who
+are wrong hear the same ``NO``. So who asks learns nothing of it, neither from the bytes nor from
+the time that they take.
 """
 
 from __future__ import annotations
@@ -62,17 +74,17 @@ from sockproto.core.errors import ConfigurationError
 from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes._entries import MAX_NAME
-from sockproto.handshakes._keys import LABEL, Key, Keys, parse_keys
+from sockproto.handshakes._keys import LABEL, Keys, parse_keys
 from sockproto.handshakes._watched import WatchedFile
 
+GRANTED = b"OK\n"
 DENIED = b"NO\n"
 
 NONCE_BYTES = 16
 PROOF_BYTES = 32
-MAX_HELLO = NONCE_BYTES + MAX_NAME
+MAX_ANSWER = NONCE_BYTES + MAX_NAME + PROOF_BYTES
 
-NO_PROOF = bytes(PROOF_BYTES)
-
+STRANGE = "that is not a challenge server"
 UNBOUND = (
     "TLS tells nothing that both ends could be bound to (RFC 5929); have the server's certificate "
     "signed with ECDSA or RSA, or set bind=off on both ends"
@@ -129,7 +141,7 @@ class Challenge:
 
     async def serve(self, peer: Peer, *, nonce: bytes | None = None) -> Accept | Reject:
         """
-        Prove to the client that we have the key that it names, and have it prove that it does.
+        Have the client prove that it has a key of ours, and prove that we have it.
 
         Args:
             peer: The client.
@@ -138,14 +150,13 @@ class Challenge:
         channel = self._channel(peer)
         if channel is None:
             return Reject(DENIED, reason=UNBOUND)
-        hello = await peer.receive_frame(1, max_bytes=MAX_HELLO)
-        key, id, proved, greeting = self._greet(hello, nonce or os.urandom(NONCE_BYTES), channel)
-        peer.send(greeting)
-        return self._judge(key, id, proved, await peer.receive_exactly(PROOF_BYTES))
+        ours = nonce or os.urandom(NONCE_BYTES)
+        peer.send(LABEL + ours)
+        return self._judge(ours, await peer.receive_frame(1, max_bytes=MAX_ANSWER), channel)
 
     async def connect(self, peer: Peer, *, nonce: bytes | None = None) -> Accept | Reject:
         """
-        Have the server prove that it has our key, and then prove that we do.
+        Prove that we have our key, and have the server prove that it does.
 
         Args:
             peer: The server.
@@ -154,33 +165,30 @@ class Challenge:
         channel = self._channel(peer)
         if channel is None:
             return Reject(reason=UNBOUND)
+        if not await peer.expect(LABEL):
+            return Reject(reason=UNBOUND if await peer.expect(DENIED) else STRANGE)
+        theirs = await peer.receive_exactly(NONCE_BYTES)
         key = self._keys().current
         ours = nonce or os.urandom(NONCE_BYTES)
-        peer.send(bytes([NONCE_BYTES + len(key.id)]) + ours + key.id)
-        if not await peer.expect(LABEL):
-            return Reject(reason="that is not a challenge server")
-        answer = await peer.receive_exactly(NONCE_BYTES + PROOF_BYTES)
-        theirs, proof = answer[:NONCE_BYTES], answer[NONCE_BYTES:]
         proved = _proved(theirs, ours, key.id, channel)
-        if compare_digest(proof, key.server.digest(proved)):
-            return Accept(key.client.digest(proved))
-        return Reject(
-            NO_PROOF,
-            reason=f"the server does not know key {key.id.decode('utf-8')}, or has another one "
-            "under that id; if TLS ends in between, at a proxy of yours, set bind=off on both ends",
-        )
+        answer = ours + key.id + key.client.digest(proved)
+        peer.send(len(answer).to_bytes() + answer)
+        if not await peer.expect(GRANTED):
+            return Reject(reason=_refused(key.name) if await peer.expect(DENIED) else STRANGE)
+        if compare_digest(await peer.receive_exactly(PROOF_BYTES), key.server.digest(proved)):
+            return Accept()
+        return Reject(reason=_unproved(key.name))
 
-    def _greet(self, hello: bytes, ours: bytes, channel: bytes) -> tuple[Key, bytes, bytes, bytes]:
-        theirs, id = hello[:NONCE_BYTES], hello[NONCE_BYTES:]
+    def _judge(self, ours: bytes, answer: bytes, channel: bytes) -> Accept | Reject:
+        # One that is too short for a nonce, an id and a proof is wrong like any other: it is not
+        # looked at, and what is found in the place of its proof fits nothing.
+        theirs, id = answer[:NONCE_BYTES], answer[NONCE_BYTES:-PROOF_BYTES]
         key = self._keys().find(id)
         proved = _proved(ours, theirs, id, channel)
-        return key, id, proved, LABEL + ours + key.server.digest(proved)
-
-    def _judge(self, key: Key, id: bytes, proved: bytes, proof: bytes) -> Accept | Reject:
-        right = compare_digest(proof, key.client.digest(proved))
-        shown = id.decode("utf-8", "backslashreplace")
+        right = compare_digest(answer[-PROOF_BYTES:], key.client.digest(proved))
         if right and id == key.id:
-            return Accept(identity=shown)
+            return Accept(GRANTED + key.server.digest(proved), identity=key.name)
+        shown = id.decode("utf-8", "backslashreplace")
         trouble = f" ({self._file.trouble})" if self._file and self._file.trouble else ""
         return Reject(DENIED, reason=f"{key.wrong} {shown}{trouble}")
 
@@ -196,4 +204,18 @@ class Challenge:
 
 def _proved(server: bytes, client: bytes, id: bytes, channel: bytes) -> bytes:
     """What is proved, behind the label and the role."""
-    return b"".join((server, client, bytes([len(id)]), id, bytes([len(channel)]), channel))
+    return server + client + len(id).to_bytes() + id + len(channel).to_bytes() + channel
+
+
+def _refused(id: str) -> str:
+    return (
+        f"the server does not know key {id}, or has another one under that id; "
+        "if TLS ends in between, at a proxy of yours, set bind=off on both ends"
+    )
+
+
+def _unproved(id: str) -> str:
+    return (
+        f"the server said yes, and did not prove that it has key {id}: it is not the one that you "
+        "mean; find out who answers at this address before you trust it"
+    )

@@ -60,9 +60,30 @@ def test_the_command_says_what_it_has_found(capsys, monkeypatch):
     assert len(lines) == 14
 
 
+def what_tells_each_time(measure, most=3):
+    """
+    Which kinds tell in every measurement of a few, and in the same direction.
+
+    With six pairs and six percentiles of each, chance reaches the threshold once in thousands of
+    measurements. What is so of the code is so in the next one, too.
+    """
+    told = None
+    for _ in range(most):
+        found = {(each.one, each.other, each.t > 0): str(each) for each in measure() if each.tells}
+        told = found if told is None else {key: told[key] for key in told if key in found}
+        if not told:
+            break
+    return list(told.values())
+
+
+def test_what_tells_each_time_is_found_and_what_does_so_once_is_not():
+    by_chance = iter([servers(40), servers(0)])
+
+    assert len(what_tells_each_time(lambda: list(compare(servers(40))))) == 1
+    assert what_tells_each_time(lambda: list(compare(next(by_chance)))) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("make", "count"), [(challenges, 1_000_000), (tokens, 250_000)])
 def test_how_long_a_refusal_takes_does_not_tell_why_it_is_one(make, count):
-    found = list(compare(times(make, count)))
-
-    assert [str(each) for each in found if each.tells] == []
+    assert what_tells_each_time(lambda: compare(times(make, count))) == []

@@ -429,8 +429,8 @@ def challenge_serve(data: bytes) -> None:
 @target
 def challenge_connect(data: bytes) -> None:
     connect: Any = partial(_challenge().connect, nonce=bytes(range(0xB0, 0xC0)))
-    listen(connect, data)
-    listen(connect, data, facts=BOUND[0])
+    listen(connect, data, denied=b"")
+    listen(connect, data, denied=b"", facts=BOUND[0])
 
 
 @cache
@@ -692,5 +692,5 @@ def _converse(side: Side, data: bytes, most: int) -> Any:
 
 @cache
 def _datagram_sides() -> tuple[Side, ...]:
-    makers = (Welcome(), _passphrase(), _token(None), _token(6), Negotiate(), _challenge())
+    makers = (Welcome(), _passphrase(), _token(None), _token(6), Negotiate())
     return tuple(each.serve for each in makers)

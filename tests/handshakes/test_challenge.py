@@ -17,7 +17,10 @@ from sockproto import (
     TlsFacts,
 )
 from sockproto.handshakes._keys import entry_for
-from sockproto.handshakes.challenge import LABEL, NONCE_BYTES, Challenge
+from sockproto.handshakes.chain import Chain
+from sockproto.handshakes.challenge import LABEL, NONCE_BYTES, PROOF_BYTES, Challenge
+from sockproto.handshakes.negotiate import Negotiate
+from sockproto.handshakes.passphrase import Passphrase
 from sockproto.plugins import handshake_blueprint
 from sockproto.testing import Rehearsal, Story, converse, play, rehearse
 
@@ -27,10 +30,23 @@ NONCES = {side: bytes.fromhex(VECTORS[f"{side}_nonce"]) for side in ("client", "
 
 CONVERSATIONS = {each["case"]: each for each in VECTORS["conversations"]}
 GOOD = CONVERSATIONS["the current key"]
+GREETING = bytes.fromhex(VECTORS["greeting"])
 
 every_conversation = pytest.mark.parametrize("vector", CONVERSATIONS.values(), ids=CONVERSATIONS)
 
 WRONG = Reject(b"NO\n", reason="wrong proof for the id 2026-11")
+REFUSED = Reject(
+    reason="the server does not know key 2026-11, or has another one under that id; "
+    "if TLS ends in between, at a proxy of yours, set bind=off on both ends"
+)
+IMPOSTOR = Reject(
+    reason="the server said yes, and did not prove that it has key 2026-11: it is not the one that "
+    "you mean; find out who answers at this address before you trust it"
+)
+NOT_BINDABLE = (
+    "TLS tells nothing that both ends could be bound to (RFC 5929); have the server's certificate "
+    "signed with ECDSA or RSA, or set bind=off on both ends"
+)
 
 TLS = PeerFacts(tls=TlsFacts(end_point=b"\x01" * 32))
 OTHER_TLS = PeerFacts(tls=TlsFacts(end_point=b"\x02" * 32))
@@ -56,13 +72,11 @@ def client(keys=KEYS, **options):
     return partial(Challenge(keys, **options).connect, nonce=NONCES["client"])
 
 
-def not_convinced(id):
-    """What a client does about a server that cannot prove that it has its key."""
-    return Reject(
-        bytes(32),
-        reason=f"the server does not know key {id}, or has another one under that id; "
-        "if TLS ends in between, at a proxy of yours, set bind=off on both ends",
-    )
+def flipped(data, bit):
+    """The same with one bit turned."""
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
 
 
 class Sides:
@@ -87,30 +101,22 @@ def accepted(met):
 
 @every_conversation
 def test_a_server_answers_as_the_vectors_say(vector):
-    hello, proof, answer = octets(vector, "hello", "proof", "answer")
-    facts = facts_of(vector)
+    said, answer = octets(vector, "client", "server")
 
-    story = play(server(), [hello, proof], facts=facts)
+    story = play(server(), [said], facts=facts_of(vector))
 
-    if vector["server"] is None:
-        assert story.sent.startswith(LABEL + NONCES["server"])
-        assert len(story.sent) == 70 + len(answer)
-    else:
-        assert story.sent == octets(vector, "server")[0] + answer
-    assert story.sent.endswith(answer)
+    assert story.sent == GREETING + answer
     assert type(story.outcome) is {"accepted": Accept, "rejected": Reject}[vector["verdict"]]
     assert getattr(story.outcome, "identity", None) == vector["identity"]
-    assert story.unread == proof[32:]
+    assert said == said[: 1 + said[0]] + story.unread
 
 
 @every_conversation
 def test_how_the_network_cuts_does_not_matter(vector):
-    said = b"".join(octets(vector, "hello", "proof"))
+    [said] = octets(vector, "client")
     outcome = play(server(), [said], facts=facts_of(vector)).outcome
 
-    # Each server has a key of its own for who has none.
-    same = partial(Challenge(KEYS).serve, nonce=NONCES["server"])
-    assert converse(same, said, facts=facts_of(vector)) == outcome
+    assert converse(server(), said, facts=facts_of(vector)) == outcome
 
 
 @pytest.mark.parametrize(
@@ -119,24 +125,24 @@ def test_how_the_network_cuts_does_not_matter(vector):
     ids=lambda each: each["case"],
 )
 def test_a_client_says_what_the_vectors_say(vector):
-    hello, greeting, proof = octets(vector, "hello", "server", "proof")
+    said, answer = octets(vector, "client", "server")
     side, facts = client(id=vector["identity"]), facts_of(vector)
 
-    story = play(side, [greeting, b"hello"], facts=facts)
+    story = play(side, [GREETING + answer + b"hello"], facts=facts)
 
-    assert story == Story(Accept(proof[:32]), sent=hello + proof[:32], unread=b"hello")
-    assert converse(side, greeting, facts=facts) == Accept(proof[:32])
+    assert story == Story(Accept(), sent=said[: 1 + said[0]], unread=b"hello")
+    assert converse(side, GREETING + answer, facts=facts) == Accept()
 
 
 def test_the_page_has_the_bytes_of_the_vectors():
     page = DOCS / "reference/handshakes/challenge.rst"
 
     assert rows_of(page, 2) == [
-        [each[key] or "" for key in ("case", "hello", "server", "proof", "answer", "verdict")]
+        [each[key] for key in ("case", "client", "server", "verdict")]
         for each in CONVERSATIONS.values()
     ]
     text = page.read_text()
-    told = [*VECTORS["keys"], VECTORS["client_nonce"], VECTORS["server_nonce"]]
+    told = [*VECTORS["keys"], *(VECTORS[each] for each in ("greeting", "client_nonce"))]
     told.append(CONVERSATIONS["under TLS"]["end_point"])
     assert [each for each in told if f"``{each}``" not in text] == []
 
@@ -144,38 +150,43 @@ def test_the_page_has_the_bytes_of_the_vectors():
 # The server's side
 
 
-def test_the_server_says_nothing_until_it_is_asked():
-    assert play(Challenge(KEYS).serve, [], eof=False).sent == b""
+def test_the_server_speaks_first():
+    assert play(server(), [], eof=False).sent == GREETING == LABEL + NONCES["server"]
+
+
+def test_a_stranger_hears_nothing_that_a_key_has_a_part_in():
+    stranger = entry_for("mallory", bytes(32)).encode()
+    said = b"\x38" + bytes(NONCE_BYTES) + b"2026-12" + bytes(PROOF_BYTES + 1)
+
+    # One server has the key of the vectors, and the other does not.
+    assert [play(server(keys), [said]).sent for keys in (KEYS, stranger)] == [
+        GREETING + b"NO\n"
+    ] * 2
 
 
 def test_the_server_has_another_nonce_each_time():
-    [hello] = octets(GOOD, "hello")
-
-    greetings = [play(Challenge(KEYS).serve, [hello]).sent for _ in range(100)]
+    greetings = [play(Challenge(KEYS).serve, [], eof=False).sent for _ in range(100)]
 
     assert {each[: len(LABEL)] for each in greetings} == {LABEL}
-    assert len({each[len(LABEL) : len(LABEL) + NONCE_BYTES] for each in greetings}) == 100
+    assert len({each[len(LABEL) :] for each in greetings}) == 100
 
 
 def test_whatever_is_changed_on_its_way_to_the_server_it_is_not_accepted():
-    hello, proof = octets(GOOD, "hello", "proof")
-    said = hello + proof
+    [said] = octets(GOOD, "client")
 
     # All but the length: with another one, something else is missing or left over.
     for bit in range(8, len(said) * 8):
-        changed = bytearray(said)
-        changed[bit // 8] ^= 1 << bit % 8
-        story = play(server(), [bytes(changed)])
+        story = play(server(), [flipped(said, bit)])
         assert isinstance(story.outcome, Reject)
-        assert story.sent.endswith(b"NO\n")
+        assert story.sent == GREETING + b"NO\n"
 
 
-@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 22, 24, 80])
+@pytest.mark.parametrize("length", [0, 1, 15, 16, 17, 31, 32, 33, 47, 48, 49, 54, 56, 112])
 def test_another_length_is_no_way_in(length):
-    hello, proof = octets(GOOD, "hello", "proof")
-    said = bytes([length]) + hello[1:] + proof
+    [said] = octets(GOOD, "client")
+    said = bytes([length]) + said[1:]
 
-    for each in (said, said + bytes(80), said.ljust(length + 33, b"\0")):
+    for each in (said, said + bytes(112), said[: 1 + length].ljust(1 + length, b"\0")):
         assert not isinstance(play(server(), [each]).outcome, Accept)
 
 
@@ -184,44 +195,37 @@ def test_another_length_is_no_way_in(length):
     [
         ("another first byte", "wrong proof for the id 2026-11"),
         ("another last byte", "wrong proof for the id 2026-11"),
-        ("zeros, since the server's is wrong", "wrong proof for the id 2026-11"),
-        ("an id that nobody has", "no key here has the id 2026-12"),
         ("that of another key", "wrong proof for the id 2026-05"),
+        ("the server's", "wrong proof for the id 2026-11"),
+        ("for what the server asked another time", "wrong proof for the id 2026-11"),
         ("under TLS, made without", "wrong proof for the id 2026-11"),
+        ("an id that nobody has", "no key here has the id 2026-12"),
+        ("no id", "no key here has the id "),
+        ("no proof", "no key here has the id "),
     ],
 )
 def test_the_log_says_what_was_wrong_and_the_client_is_not_told(case, reason):
     vector = CONVERSATIONS[case]
 
-    story = play(server(), octets(vector, "hello", "proof"), facts=facts_of(vector))
+    story = play(server(), octets(vector, "client"), facts=facts_of(vector))
 
-    assert story.outcome == Reject(b"NO\n", reason=reason)
-    assert len(story.sent) == 73
+    assert story == Story(Reject(b"NO\n", reason=reason), sent=GREETING + b"NO\n")
 
 
 def test_a_key_under_another_id_is_worth_nothing_even_where_both_are_looked_up_alike():
     # Two ids that one place of the table would hold; the second is none of the server's.
     key = bytes(32)
-    serving = entry_for("id-1231", key).encode()
-    connecting = entry_for("id-1412", key).encode()
+    serving = Challenge(entry_for("id-1231", key).encode())
+    connecting = Challenge(entry_for("id-1412", key).encode())
 
-    class Stubborn:
-        serve = Challenge(serving).serve
-
-        async def connect(self, peer):
-            found = Challenge(connecting)._keys().current
-            peer.send(bytes([NONCE_BYTES + 7]) + bytes(NONCE_BYTES) + found.id)
-            greeting = await peer.receive_exactly(70)
-            theirs = greeting[len(LABEL) : -32]
-            proved = theirs + bytes(NONCE_BYTES) + b"\x07" + found.id + b"\0"
-            assert greeting[-32:] == found.server.digest(proved)
-            return Accept(found.client.digest(proved))
-
-    assert rehearse(Stubborn()).server == Reject(b"NO\n", reason="wrong proof for the id id-1412")
+    assert serving._keys().find(b"id-1412").id == b"id-1231"
+    assert rehearse(Sides(serving, connecting)).server == Reject(
+        b"NO\n", reason="wrong proof for the id id-1412"
+    )
 
 
 def test_an_id_that_is_no_text_is_shown_escaped():
-    said = b"\x12" + bytes(NONCE_BYTES) + b"\xff\n" + bytes(32)
+    said = b"\x32" + bytes(NONCE_BYTES) + b"\xff\n" + bytes(PROOF_BYTES)
 
     assert play(server(), [said]).outcome == Reject(
         b"NO\n", reason="no key here has the id \\xff\n"
@@ -230,19 +234,19 @@ def test_an_id_that_is_no_text_is_shown_escaped():
 
 def test_an_id_that_is_too_long_is_over_the_limit():
     with pytest.raises(LimitExceeded) as caught:
-        converse(server(), b"Q")
+        converse(server(), b"q")
 
-    assert str(caught.value) == "peer sent more than 80 bytes, the limit set by max_bytes"
+    assert str(caught.value) == "peer sent more than 112 bytes, the limit set by max_bytes"
 
 
 def test_the_longest_id_is_an_id():
     keys = entry_for("x" * 64, bytes(32)).encode()
 
-    assert rehearse(Challenge(keys)).server == Accept(identity="x" * 64)
+    assert rehearse(Challenge(keys)).server.identity == "x" * 64
 
 
 def test_a_client_that_leaves_early_is_a_disconnect_wherever_it_does():
-    said = b"".join(octets(GOOD, "hello", "proof"))
+    [said] = octets(GOOD, "client")
 
     for size in range(len(said)):
         assert isinstance(play(server(), [said[:size]]).outcome, PeerDisconnected)
@@ -251,30 +255,74 @@ def test_a_client_that_leaves_early_is_a_disconnect_wherever_it_does():
 # The client's side
 
 
-@pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"NO\n", b"sockproto challenge 2\n"])
-def test_the_client_recognises_a_stranger(greeting):
-    assert converse(client(), greeting) == Reject(reason="that is not a challenge server")
+@pytest.mark.parametrize("greeting", [b"SSH-2.0-x\r\n", b"OK\n", b"sockproto challenge 2\n"])
+def test_the_client_recognises_a_stranger_and_shows_it_nothing(greeting):
+    reject = Reject(reason="that is not a challenge server")
+
+    assert converse(client(), greeting) == reject
+    assert play(client(), [greeting]).sent == b""
 
 
-def test_the_client_shows_its_proof_only_to_a_server_that_proves_itself():
-    hello, greeting = octets(GOOD, "hello", "server")
+@pytest.mark.parametrize("answer", [b"ON\n", b"\0" * 32, b"OK\r", b"NO "])
+def test_an_answer_that_is_neither_yes_nor_no_is_a_strangers(answer):
+    reject = Reject(reason="that is not a challenge server")
 
-    for bit in range(len(LABEL) * 8, len(greeting) * 8):
-        changed = bytearray(greeting)
-        changed[bit // 8] ^= 1 << bit % 8
-        story = play(client(), [bytes(changed)])
-        assert story == Story(not_convinced("2026-11"), sent=hello + bytes(32))
+    assert converse(client(), GREETING + answer) == reject
+
+
+def test_the_client_speaks_when_it_has_been_asked():
+    for size in range(len(GREETING)):
+        assert play(client(), [GREETING[:size]], eof=False).sent == b""
+
+    assert play(client(), [GREETING], eof=False).sent == octets(GOOD, "client")[0]
+
+
+def test_the_client_has_another_nonce_each_time():
+    said = [play(Challenge(KEYS).connect, [GREETING], eof=False).sent for _ in range(100)]
+
+    assert len({each[1 : 1 + NONCE_BYTES] for each in said}) == 100
+
+
+def test_the_client_goes_on_only_with_a_server_that_has_proved_itself():
+    said, answer = octets(GOOD, "client", "server")
+
+    for size in range(len(answer)):
+        assert play(client(), [GREETING + answer[:size]], eof=False).outcome is None
+    for bit in range(len(b"OK\n") * 8, len(answer) * 8):
+        story = play(client(), [GREETING + flipped(answer, bit)])
+        assert story == Story(IMPOSTOR, sent=said)
+
+
+def test_whatever_is_changed_on_its_way_to_the_client_one_of_both_notices():
+    for bit in range(len(GREETING) * 8):
+        serving, connecting = Exchange(server()), Exchange(client())
+        connecting.receive_data(flipped(serving.data_to_send(), bit))
+        serving.receive_data(connecting.data_to_send())
+        assert not isinstance(serving.outcome, Accept)
+
+
+def test_a_refusal_is_told_apart_from_an_impostor():
+    refused, impostor = b"NO\n", b"OK\n" + bytes(PROOF_BYTES)
+
+    assert converse(client(), GREETING + refused) == REFUSED
+    assert converse(client(), GREETING + impostor) == IMPOSTOR
+
+
+def test_a_refusal_is_one_even_with_the_right_proof_behind_it():
+    [answer] = octets(GOOD, "server")
+
+    assert play(client(), [GREETING + b"NO\n" + answer[3:]]).outcome == REFUSED
 
 
 def test_a_server_that_leaves_early_is_a_disconnect_wherever_it_does():
-    [greeting] = octets(GOOD, "server")
+    whole = GREETING + octets(GOOD, "server")[0]
 
-    for size in range(len(greeting)):
-        assert isinstance(play(client(), [greeting[:size]]).outcome, PeerDisconnected)
+    for size in range(len(whole)):
+        assert isinstance(play(client(), [whole[:size]]).outcome, PeerDisconnected)
 
 
 def test_the_client_may_use_another_key_than_the_first():
-    assert rehearse(Challenge(KEYS, id="2026-05")).server == Accept(identity="2026-05")
+    assert rehearse(Challenge(KEYS, id="2026-05")).server.identity == "2026-05"
 
 
 # Both
@@ -283,14 +331,23 @@ def test_the_client_may_use_another_key_than_the_first():
 def test_both_sides_agree():
     met = rehearse(Challenge(KEYS))
 
-    assert met.server == Accept(identity="2026-11")
-    assert met.client == Accept(met.client_sent[-32:])
+    assert met.server == Accept(met.server_sent[len(GREETING) :], identity="2026-11")
+    assert met.client == Accept()
 
 
 def test_both_sides_agree_that_they_have_different_keys():
     met = rehearse(strangers(KEYS, entry_for("2026-11", bytes(32)).encode()))
 
-    assert (met.server, met.client) == (WRONG, not_convinced("2026-11"))
+    assert (met.server, met.client) == (WRONG, REFUSED)
+
+
+def test_it_may_follow_another_handshake_and_be_followed_by_one():
+    word, name = Passphrase(b"sesame"), Negotiate("echo")
+    on_offer = PeerFacts(sessions=("echo",))
+    met = rehearse(Chain(word, Challenge(KEYS), name), server_facts=on_offer)
+
+    assert met.server == Accept(b"OK echo\n", identity="2026-11", session="echo")
+    assert isinstance(met.client, Accept)
 
 
 # Under TLS
@@ -308,7 +365,7 @@ def test_under_tls_both_are_bound_to_the_certificate_that_the_server_shows():
 def test_whoever_stands_in_between_can_pass_nothing_on(hers, his):
     met = rehearse(Challenge(KEYS), server_facts=hers, client_facts=his)
 
-    assert (met.server, met.client) == (WRONG, not_convinced("2026-11"))
+    assert (met.server, met.client) == (WRONG, REFUSED)
 
 
 @pytest.mark.parametrize(("hers", "his"), [(None, TLS), (TLS, OTHER_TLS), (UNBOUND, UNBOUND)])
@@ -318,18 +375,24 @@ def test_a_proxy_of_ours_may_stand_in_between_if_both_are_told(hers, his):
     assert accepted(met)
 
 
-def test_what_cannot_be_bound_is_refused_on_both_sides():
-    reason = (
-        "TLS tells nothing that both ends could be bound to (RFC 5929); have the server's "
-        "certificate signed with ECDSA or RSA, or set bind=off on both ends"
-    )
-
+def test_what_cannot_be_bound_is_refused_on_both_sides_at_once():
     assert rehearse(Challenge(KEYS), server_facts=UNBOUND, client_facts=UNBOUND) == Rehearsal(
-        server=Reject(b"NO\n", reason=reason),
-        client=Reject(reason=reason),
+        server=Reject(b"NO\n", reason=NOT_BINDABLE),
+        client=Reject(reason=NOT_BINDABLE),
         server_sent=b"NO\n",
         client_unread=b"NO\n",
     )
+
+
+def test_a_client_that_would_not_be_bound_hears_why_a_server_that_must_be_refuses():
+    sides = Sides(Challenge(KEYS), Challenge(KEYS, bind=False))
+    met = rehearse(sides, server_facts=UNBOUND, client_facts=UNBOUND)
+
+    assert (met.server, met.client) == (
+        Reject(b"NO\n", reason=NOT_BINDABLE),
+        Reject(reason=NOT_BINDABLE),
+    )
+    assert met.client_sent == b""
 
 
 # What was said once is worth nothing
@@ -341,18 +404,15 @@ def test_of_recorded_conversations_none_is_accepted_again(count):
     recorded = []
     for _ in range(count):
         serving, connecting = Exchange(challenge.serve), Exchange(challenge.connect)
-        hello = connecting.data_to_send()
-        serving.receive_data(hello)
         connecting.receive_data(serving.data_to_send())
-        proof = connecting.data_to_send()
-        serving.receive_data(proof)
+        said = connecting.data_to_send()
+        serving.receive_data(said)
         assert isinstance(serving.outcome, Accept)
-        recorded.append((hello, proof))
+        recorded.append(said)
 
-    for hello, proof in recorded:
+    for said in recorded:
         again = Exchange(challenge.serve)
-        again.receive_data(hello)
-        again.receive_data(proof)
+        again.receive_data(said)
         assert again.outcome == WRONG
 
 
@@ -360,48 +420,50 @@ def test_what_a_server_has_said_once_convinces_no_client_again():
     challenge = Challenge(KEYS)
     met = rehearse(challenge)
 
-    assert play(challenge.connect, [met.server_sent]).outcome == not_convinced("2026-11")
+    assert play(challenge.connect, [met.server_sent]).outcome == IMPOSTOR
 
 
 def test_a_proof_is_not_taken_for_one_of_the_other_side():
     # Both nonces are the same, and chosen by whoever reflects: all but the role is the same.
     nonce, challenge = bytes(NONCE_BYTES), Challenge(KEYS)
     serve, connect = partial(challenge.serve, nonce=nonce), partial(challenge.connect, nonce=nonce)
-    hello = Exchange(connect).data_to_send()
-    serving = Exchange(serve)
-    serving.receive_data(hello)
-    greeting = serving.data_to_send()
-    proof = play(connect, [greeting]).sent[-32:]
+    greeting = LABEL + nonce
+    said = play(connect, [greeting]).sent
+    answer = play(serve, [said]).sent.removeprefix(greeting)
+    asked, proof, other = said[:-PROOF_BYTES], said[-PROOF_BYTES:], answer.removeprefix(b"OK\n")
 
-    assert play(serve, [hello + proof]).outcome == Accept(identity="2026-11")
-    assert play(serve, [hello + greeting[-32:]]).outcome == WRONG
-    assert play(connect, [greeting[:-32] + proof]).outcome == not_convinced("2026-11")
+    assert isinstance(play(serve, [asked + proof]).outcome, Accept)
+    assert play(connect, [greeting + b"OK\n" + other]).outcome == Accept()
+    assert play(serve, [asked + other]).outcome == WRONG
+    assert play(connect, [greeting + b"OK\n" + proof]).outcome == IMPOSTOR
 
 
 def test_a_server_does_not_answer_for_a_client():
-    # Whoever wants in is asked by one connection, and has a second one of the same server answer.
+    # Whoever wants in lets one connection answer with what another one of the server has said.
     challenge = Challenge(KEYS)
     first, second = Exchange(challenge.serve), Exchange(challenge.serve)
-    first.receive_data(b"\x17" + bytes(NONCE_BYTES) + b"2026-11")
-    asked = first.data_to_send()[len(LABEL) : len(LABEL) + NONCE_BYTES]
-    second.receive_data(b"\x17" + asked + b"2026-11")
+    honest = Exchange(challenge.connect)
+    honest.receive_data(second.data_to_send())
+    second.receive_data(said := honest.data_to_send())
+    proof = second.data_to_send()[-PROOF_BYTES:]
 
-    first.receive_data(second.data_to_send()[-32:])
+    first.receive_data(said[:-PROOF_BYTES] + proof)
 
     assert first.outcome == WRONG
 
 
-def test_a_client_does_not_answer_for_another():
-    # A false server has an honest client answer what the true server asks.
+def test_a_client_does_not_answer_for_a_server():
+    # A false server asks one honest client what the other has asked it.
     challenge = Challenge(KEYS)
-    serving, connecting = Exchange(challenge.serve), Exchange(challenge.connect)
-    connecting.data_to_send()
-    serving.receive_data(b"\x17" + bytes(NONCE_BYTES) + b"2026-11")
-    connecting.receive_data(serving.data_to_send())
+    first = Exchange(partial(challenge.connect, nonce=NONCES["client"]))
+    second = Exchange(partial(challenge.connect, nonce=NONCES["client"]))
+    for each in (first, second):
+        each.receive_data(GREETING)
+    proof = second.data_to_send()[-PROOF_BYTES:]
 
-    serving.receive_data(connecting.data_to_send())
+    first.receive_data(b"OK\n" + proof)
 
-    assert (serving.outcome, connecting.outcome) == (WRONG, not_convinced("2026-11"))
+    assert first.outcome == IMPOSTOR
 
 
 # Where the keys come from

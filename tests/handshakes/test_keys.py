@@ -28,9 +28,9 @@ def test_each_id_has_its_key():
     keys = parse_keys(TWO)
 
     found = [keys.find(id) for id in (b"new", b"old")]
-    assert [(each.id, proofs(each)) for each in found] == [
-        (b"new", computed(NEW)),
-        (b"old", computed(OLD)),
+    assert [(each.name, each.id, proofs(each)) for each in found] == [
+        ("new", b"new", computed(NEW)),
+        ("old", b"old", computed(OLD)),
     ]
 
 
@@ -126,6 +126,6 @@ def test_a_key_is_never_shown():
     keys = parse_keys(TWO)
 
     shown = repr(keys) + repr(keys.current)
-    assert repr(keys.current) == "<Key b'new'>"
+    assert repr(keys.current) == "<Key 'new'>"
     assert b64encode(NEW).decode() not in shown
     assert repr(NEW)[2:20] not in shown
