@@ -20,7 +20,7 @@ from errno import ENOBUFS
 from select import EPOLLIN
 from typing import Any, Protocol
 
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectionAborted
 from twisted.python.failure import Failure
 
 from sockproto.core.facts import Address, TlsFacts
@@ -28,6 +28,7 @@ from sockproto.core.outcomes import Accept
 from sockproto.credentials import uid_of
 from sockproto.transport.facts import twisted_address
 from sockproto.transport.gate import Gate
+from sockproto.transport.lease import DONE, LOST, AtOnce
 from sockproto.transport.wire import TransportWire
 
 READ_SIZE = 4096
@@ -43,8 +44,6 @@ _SEND_FLAGS = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """``struct linger`` of socket(7): on, and no time to linger."""
 
-_DONE = Failure(ConnectionDone())
-_LOST = Failure(ConnectionLost())
 _ABORTED = Failure(ConnectionAborted())
 
 
@@ -74,7 +73,7 @@ class Host(Protocol):
 
         Args:
             fileno: The socket's descriptor, which is not looked after any more.
-            bare: The socket; closed when this returns, as the transport has a duplicate.
+            bare: The socket; the transport's when this returns, or closed.
             gate: Its gate.
             early: The first bytes of TLS, which is to be spoken from here on; None if it is not.
 
@@ -111,6 +110,7 @@ class SocketWire:
         "_host",
         "_local",
         "_outer",
+        "_reply",
         "_uid",
         "_wrote",
         "bare",
@@ -132,6 +132,8 @@ class SocketWire:
         self._outer: TransportWire | None = None
         # Why it is gone when there is nothing more to read; None while there may be.
         self._ended: Failure | None = None
+        # The last word of a handshake that has been accepted into a session; None while none has.
+        self._reply: bytes | None = None
         self._wrote = self._half_closed = False
 
     # What is known about the peer
@@ -175,7 +177,7 @@ class SocketWire:
         except BlockingIOError:
             return
         except OSError:
-            self._go(_LOST)
+            self._go(LOST)
             return
         if data:
             if phase == "tls":
@@ -186,7 +188,7 @@ class SocketWire:
             # Nothing else can be new: it does not read any more, either.
             self._go(self._ended)
         else:
-            self._ended = _DONE
+            self._ended = DONE
             gate.eof_received()
             # Or epoll would report the end over and over.
             self._watch(0)
@@ -199,6 +201,9 @@ class SocketWire:
             if self._outer is not None:
                 self._outer.write(data)
             return
+        if self._reply is not None:
+            self._reply += data
+            return
         self._wrote = True
         try:
             sent = self.bare.send(data, _SEND_FLAGS)
@@ -208,7 +213,7 @@ class SocketWire:
             if error.errno != ENOBUFS:
                 # It has gone. Whoever reads will hear of it, after what it has said; but the
                 # error is told only once, and what comes after that looks like an orderly end.
-                self._ended = _LOST
+                self._ended = LOST
                 return
             # The kernel has no room for it just now (send(2)).
             sent = 0
@@ -234,7 +239,7 @@ class SocketWire:
             return
         if self._half_closed:
             self._drain()
-        self._go(_DONE)
+        self._go(DONE)
 
     def abort(self) -> None:
         """Close now, with a reset."""
@@ -268,6 +273,8 @@ class SocketWire:
 
     def build_session(self, factory: Any) -> Any:
         """Have the factory build a session for the peer."""
+        # What is written next is the reply. It goes together with what the session says first.
+        self._reply = b""
         return factory.buildProtocol(twisted_address(self.gate.facts.address))
 
     def hand_over(
@@ -276,11 +283,16 @@ class SocketWire:
         """Make ``session`` the one that the transport talks to, once there is a transport."""
         if self._outer is None:
             self._become_transport()
-        if self._outer is None:
-            gate.lease(None, _Nobody()).connection_lost(_LOST)
-        else:
+        outer = self._outer
+        if outer is None:
+            gate.lease(None, _Nobody()).connection_lost(LOST)
+            return
+        transport: Any = outer.transport
+        with AtOnce(transport):
+            if self._reply:
+                transport.write(self._reply)
             # The transport is new, and will find the end of the stream once more, by itself.
-            self._outer.hand_over(gate, session, accept, early, ended=False)
+            outer.hand_over(gate, session, accept, early, ended=False)
 
     def concluded(self, verdict: Accept | BaseException, session: Any) -> None:
         """The verdict has fallen. A server has no further use for it."""
@@ -295,7 +307,7 @@ class SocketWire:
             del self.gate
             self._outer = self._host.adopt(self._fileno, bare, gate, early)
             if self._outer is None:
-                gate.wire_lost(_LOST)
+                gate.wire_lost(LOST)
 
     def _drain(self) -> None:
         """Read what comes too late, or the kernel would answer it with a reset."""

@@ -61,11 +61,9 @@ def hand_over(lease: Lease, outer: Any, accept: Accept, early: bytes, *, ended: 
 def _rebind(outer: Any, lease: Lease) -> None:
     session = lease.session
     outer.dataReceived = session.dataReceived
+    outer.readConnectionLost = lease.read_connection_lost
     if IHalfCloseableProtocol.providedBy(session):
-        outer.readConnectionLost = session.readConnectionLost
         outer.writeConnectionLost = session.writeConnectionLost
-    else:
-        outer.readConnectionLost = lease.peer_finished
 
 
 class _Early:
@@ -149,6 +147,6 @@ class _Early:
         if not self._ended or self._closed:
             return
         try:
-            self._outer.readConnectionLost()
+            lease.peer_finished()
         except BaseException:
             lease.crash("readConnectionLost")

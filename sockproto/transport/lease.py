@@ -11,8 +11,10 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.error import ConnectionClosed as Closed
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,7 +25,69 @@ from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.terms import Terms
 from sockproto.transport.watch import watch
 
+DONE = Failure(ConnectionDone())
+LOST = Failure(ConnectionLost())
+"""Made once, as the reactor has made its own; every connection that is over has one of them."""
+
+_ENDS = {type(each.value): each for each in (DONE, LOST)}
+
 _log = Logger()
+
+
+class AtOnce:
+    """
+    A block after which a transport sends what was written in it, and closes if it was told to.
+
+    Otherwise the reactor is told to watch whether the socket takes bytes, finds at its next turn
+    that it does, and is told that it need not watch any more; and what is written first is sent on
+    its own.
+
+    After the block the session may hear that it is over. So neither it nor the transport may be in
+    the middle of anything then: a ``doRead``, say, after which the reactor would have it write.
+
+    Args:
+        transport: Any. One that is no descriptor of Twisted's is left as it is.
+    """
+
+    __slots__ = ("_transport", "_wanted")
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport if isinstance(transport, FileDescriptor) else None
+        # Whether it wants to write. None if it has not said anything about that.
+        self._wanted: bool | None = None
+
+    def __enter__(self) -> None:
+        transport: Any = self._transport
+        if transport is not None:
+            transport.startWriting = self._start
+            transport.stopWriting = self._stop
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        transport: Any = self._transport
+        if transport is None:
+            return
+        why = None
+        if self._wanted and kind is None:
+            try:
+                why = transport.doWrite()
+            except BaseException as failed:
+                # As the reactor would.
+                _log.failure("{name} failed to write", name=transport.logPrefix())
+                why = failed
+        del transport.startWriting, transport.stopWriting
+        if why is not None:
+            transport.connectionLost(_ENDS.get(type(why)) or Failure(why))
+        elif self._wanted:
+            transport.startWriting()
+        elif self._wanted is not None:
+            # The reactor may have been watching since before.
+            transport.stopWriting()
+
+    def _start(self) -> None:
+        self._wanted = True
+
+    def _stop(self) -> None:
+        self._wanted = False
 
 
 class Lease:
@@ -96,14 +160,23 @@ class Lease:
         """We are stopping: let the session finish what it has written, within the close timeout."""
         self.end("shutdown")
 
+    def read_connection_lost(self) -> None:
+        """The transport has found the end of what the peer sends."""
+        with AtOnce(self.transport):
+            self.peer_finished()
+
     def peer_finished(self) -> None:
         """
-        The peer has finished sending, and the session has no ear for it: close for the session.
+        The peer has finished sending. A session that has no ear for it is closed.
 
         Twisted would do so, too, but drop what the session has yet to send.
         """
-        self._finished = True
-        self.end("accepted")
+        session = self.session
+        if IHalfCloseableProtocol.providedBy(session):
+            session.readConnectionLost()
+        else:
+            self._finished = True
+            self.end("accepted")
 
     def end(self, reason: Reason) -> None:
         """Close the session's transport, and see to it that it is gone within the close timeout."""
@@ -143,12 +216,13 @@ class Lease:
         self._stop_watching()
         terms.deadlines.withdraw(self)
         terms.release(self._ticket)
-        if self._finished and why.check(ConnectionLost):
+        error = why.value
+        if self._finished and isinstance(error, ConnectionLost):
             # A unix socket of which both ends are closed looks like one that broke (epoll(7)).
-            why = Failure(ConnectionDone())
+            why, error = DONE, DONE.value
         reason = self._reason
-        if reason == "accepted" and not why.check(ConnectionDone, ConnectionAborted):
-            reason = "lost" if why.check(Closed) or _is_tls(why.value) else "crashed"
+        if reason == "accepted" and not isinstance(error, (ConnectionDone, ConnectionAborted)):
+            reason = "lost" if isinstance(error, Closed) or _is_tls(error) else "crashed"
         if terms.told[ConnectionEnded]:
             terms.emit(
                 ConnectionEnded(

@@ -19,23 +19,23 @@ found in the same turn.
 
 from __future__ import annotations
 
-import os
 from _socket import socket as BareSocket
-from contextlib import suppress
 from errno import EBADF, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOTSOCK
 from math import inf
 from select import EPOLLIN, epoll
-from socket import AF_INET
+from socket import AF_INET, AF_UNIX, socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IListeningPort, IReadDescriptor
 from twisted.internet.protocol import Protocol
+from twisted.internet.tcp import Server as TcpTransport
+from twisted.internet.unix import Server as UnixTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from sockproto.core.facts import Address, Facts
+from sockproto.core.facts import Address
 from sockproto.events import AcceptingPaused, CapReached
 from sockproto.transport.bare import SocketWire, address_from
 from sockproto.transport.facts import answer_as, twisted_address
@@ -72,7 +72,7 @@ class Listener:
     Listens at a door, with a handshake in front.
 
     Args:
-        reactor: Twisted's reactor, of any kind that can watch descriptors and adopt sockets.
+        reactor: Twisted's reactor, of any kind that can watch descriptors.
         door: What to listen on; ours from now on.
         factory: What serves the connections.
         tls: What makes the OpenSSL connections (``IOpenSSLServerConnectionCreator``), if TLS is
@@ -85,7 +85,7 @@ class Listener:
 
     def __init__(self, reactor: Any, door: Door, factory: ServerFactory, tls: Any = None) -> None:
         self.address = door.address
-        self._name = f"sockproto at {door.address}"
+        self._place = str(door.address)
         self._reactor = reactor
         self._door = door
         self._factory = factory
@@ -109,9 +109,6 @@ class Listener:
         self._accept_next = listening._accept  # type: ignore[attr-defined]
         self._waiting: dict[int, SocketWire] = {}
         self._epoll = epoll()
-        # A descriptor to let go of when there is no other: to become a transport, a connection
-        # is duplicated.
-        self._spare = -1
 
     # As a port
 
@@ -119,7 +116,6 @@ class Listener:
         """Begin to accept."""
         self._factory.doStart()
         self._listening = True
-        self._keep_spare()
         if self._accepting:
             self._epoll.register(self._handle, EPOLLIN)
         self._reactor.addReader(self)
@@ -154,7 +150,6 @@ class Listener:
         self._door.close()
         self._look_after(2 * len(self._waiting))
         self._turning -= 1
-        self._let_spare_go()
         self._leave_if_done()
         # Last: it is other people's code.
         return maybeDeferred(self._factory.doStop)
@@ -184,7 +179,7 @@ class Listener:
 
     def logPrefix(self) -> str:
         """What Twisted's log calls it."""
-        return self._name
+        return f"sockproto at {self._place}"
 
     def doRead(self) -> None:
         """Somebody is ready."""
@@ -363,86 +358,67 @@ class Listener:
         self, fileno: int, bare: BareSocket, gate: Gate, early: bytes | None
     ) -> TransportWire | None:
         """Make a transport of a socket, and its protocol the gate's wire."""
-        # Not left to close(): the transport's duplicate keeps it in the epoll.
+        # Not left to close(): the socket stays open.
         if self._waiting.pop(fileno, None) is not None:
             self._epoll.unregister(fileno)
         outer = ServerProtocol(self._terms, gate)
         outer.factory = self._factory
+        gate.move_to(outer)
         # A handshake that asks for TLS has the factory's; a door that speaks it, its own.
         tls = self._tls or self._terms.tls
-        facts = gate.facts if self._family != AF_INET or self._terms.proxy else None
+        transport = None
         try:
-            ready = _Ready(outer if early is None else over_tls(outer, tls, self._terms), facts)
-            gate.move_to(outer)
-            bare.setblocking(False)
-            self._adopt(fileno, ready)
-        except OSError:
-            # It was reset a moment ago; or there is no room, even without the spare.
-            return None
-        except BaseException:
-            _log.failure("a connection could not become a transport")
+            top = outer if early is None else over_tls(outer, tls, self._terms)
+            transport = self._transport(bare, top)
+            if self._family != AF_INET or self._terms.proxy is not None:
+                answer_as(transport, gate.facts)
+            top.makeConnection(transport)
+        except BaseException as error:
+            # It was reset a moment ago, or there is no room to watch another one (epoll_ctl(2)).
+            if not isinstance(error, OSError):
+                _log.failure("a connection could not become a transport")
+            if transport is not None:
+                # Twisted would leave it open, with nobody to manage it; and tell one that was not
+                # there yet that it is lost.
+                transport.protocol = Protocol()
+                transport.abortConnection()
             return None
         finally:
+            # Unless the transport has taken the descriptor over.
             bare.close()
-            self._keep_spare()
             if not self._listening:
                 self._leave_if_done()
         if early:
-            ready.top.dataReceived(early)
+            top.dataReceived(early)
         return outer
 
-    def _adopt(self, fileno: int, ready: _Ready) -> None:
+    def _transport(self, bare: BareSocket, top: Any) -> Any:
+        """
+        Make Twisted's transport of a socket, as its own ports do when they have accepted.
+
+        ``reactor.adoptStreamConnection`` would make a duplicate of the socket first, and need a
+        descriptor for it.
+        """
+        handle = socket(self._family, self._type, self._proto, bare.detach())
+        transport: Any
+        # Twisted has a port of its own here, or None for a socket that it has adopted.
+        port: Any = None
         try:
-            self._reactor.adoptStreamConnection(fileno, self._family, ready)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            self._let_spare_go()
-            self._reactor.adoptStreamConnection(fileno, self._family, ready)
+            client = handle.getpeername()
+            if self._family == AF_UNIX:
+                transport = UnixTransport(handle, top, client, port, 0, self._reactor)
+            else:
+                transport = TcpTransport(handle, top, client, port, client[1], self._reactor)
+        except BaseException:
+            handle.close()
+            raise
+        # What __repr__() says, and would take from the port.
+        transport.repstr = f"<{transport.logstr} on {self._place}>"
+        return transport
 
     # The end
-
-    def _keep_spare(self) -> None:
-        if self._spare < 0 and self._listening:
-            with suppress(OSError):
-                self._spare = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-    def _let_spare_go(self) -> None:
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
 
     def _leave_if_done(self) -> None:
         if not (self._listening or self._waiting or self._turning or self._epoll.closed):
             self._reactor.removeReader(self)
             self._epoll.close()
-
-
-class _Ready(Protocol):
-    """
-    Stands where the reactor wants a factory, and then a protocol, and brings in one that is there.
-
-    Args:
-        top: The protocol.
-        facts: What its transport is to tell about its addresses; None if it knows them itself.
-    """
-
-    def __init__(self, top: Any, facts: Facts | None) -> None:
-        self.top = top
-        self._facts = facts
-
-    def buildProtocol(self, addr: Any) -> _Ready:
-        return self
-
-    def makeConnection(self, transport: Any) -> None:
-        transport.protocol = self.top
-        try:
-            if self._facts is not None:
-                answer_as(transport, self._facts)
-            self.top.makeConnection(transport)
-        except BaseException:
-            # Twisted would leave it open, with nobody to manage it; and tell one that was not
-            # there yet that it is lost.
-            transport.protocol = Protocol()
-            transport.abortConnection()
-            raise

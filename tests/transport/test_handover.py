@@ -1,9 +1,10 @@
 import gc
+from socket import socketpair
 from weakref import ref
 
 import pytest
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionLost
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
@@ -12,7 +13,9 @@ from twisted.internet.testing import (
     StringTransport,
     StringTransportWithDisconnection,
 )
+from twisted.internet.unix import Server as UnixTransport
 from twisted.protocols.portforward import ProxyFactory, ProxyServer
+from twisted.python.failure import Failure
 
 from sockproto import Accept
 from sockproto.core.exchange import Exchange
@@ -537,6 +540,31 @@ def test_an_end_that_came_before_is_not_told_to_a_session_that_has_closed():
     meeting = ended_before(HalfClosing, connectionMade=lambda self: self.transport.loseConnection())
 
     assert meeting.told == [ASKED]
+
+
+def test_a_session_that_resumes_is_not_lost_before_it_has_done_so():
+    class Pausing(Recorder):
+        def connectionMade(self):
+            self.transport.pauseProducing()
+
+        def resume(self):
+            self.transport.resumeProducing()
+            self.told.append("resumed")
+
+    answer, sessions, reactor = Deferred(), Sessions(Pausing), MemoryReactorClock()
+    protocol = Server(Asks(answer), sessions).factory.buildProtocol(None)
+    here, there = socketpair()
+    with there:
+        transport = UnixTransport(here, protocol, "", None, 0, reactor)
+        protocol.makeConnection(transport)
+        transport.readConnectionLost(Failure(ConnectionDone()))
+        answer.callback(None)
+        sessions.built[0].resume()
+        assert sessions.built[0].told == [ASKED, "resumed"]
+        assert reactor.getWriters() == [transport]
+        transport.connectionLost(Failure(transport.doWrite()))
+
+    assert sessions.built[0].told == [ASKED, "resumed", "ConnectionDone"]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])

@@ -1,18 +1,20 @@
+from contextlib import suppress
 from socket import socketpair
 
 import pytest
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
+from twisted.internet.tcp import Server
 from twisted.internet.testing import MemoryReactorClock, StringTransportWithDisconnection
 from twisted.python.failure import Failure
 
 from sockproto.events import ConnectionEnded, Ending
 from sockproto.limits import Limits
-from sockproto.transport.lease import Lease
+from sockproto.transport.lease import AtOnce, Lease
 from sockproto.transport.terms import Terms
 
-from .kit import LOCAL, PEER, Recorder, TcpTransport, Tickets
+from .kit import LOCAL, PEER, HalfClosing, Recorder, TcpTransport, Tickets
 
 
 class Stay:
@@ -179,6 +181,176 @@ def test_a_session_that_has_gone_before_its_time_leaves_no_deadline_behind():
 
     assert stay.endings == [("accepted", "session")]
     assert stay.clock.getDelayedCalls() == []
+
+
+# A transport's turn to write
+
+
+class Speaker:
+    """A transport of Twisted's on one end of a socket pair, and what the other end finds."""
+
+    def __init__(self, session=None):
+        here, self.there = socketpair()
+        self.there.setblocking(False)
+        self.reactor = MemoryReactorClock()
+        self.session = session or HalfClosing()
+        self.transport = Server(here, self.session, ("here", 0), None, 0, self.reactor)
+        self.session.makeConnection(self.transport)
+        self.sends = 0
+        self._write_some_data = self.transport.writeSomeData
+        self.transport.writeSomeData = self.write_some_data
+
+    def write_some_data(self, data):
+        self.sends += 1
+        return self._write_some_data(data)
+
+    def fill(self):
+        """Write more than the kernel takes."""
+        self.transport.write(b"x" * 2**20)
+        assert self.transport.doWrite() is None
+
+    def drain(self):
+        with suppress(BlockingIOError):
+            while self.there.recv(2**16):
+                pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for each in vars(self.transport):
+            assert each not in ("startWriting", "stopWriting")
+        self.there.close()
+        self.transport.connectionLost(Failure(ConnectionDone()))
+
+    @property
+    def watched(self):
+        return self.reactor.getWriters() == [self.transport]
+
+
+def test_what_is_written_in_a_block_is_sent_once_it_is_over_and_nobody_is_asked():
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            speaker.transport.write(b"hello, ")
+            speaker.transport.write(b"ann")
+            assert (speaker.sends, speaker.watched) == (0, False)
+
+        assert speaker.there.recv(100) == b"hello, ann"
+        assert (speaker.sends, speaker.watched) == (1, False)
+
+
+def test_a_block_in_which_nothing_is_written_sends_nothing():
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            pass
+
+        assert (speaker.sends, speaker.watched) == (0, False)
+
+
+def test_a_transport_that_is_closed_in_a_block_is_lost_after_what_was_written():
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            speaker.transport.write(b"bye")
+            speaker.transport.loseConnection()
+            assert speaker.session.told == ["made"]
+
+        assert speaker.session.told == ["made", "ConnectionDone"]
+        assert (speaker.there.recv(100), speaker.there.recv(100)) == (b"bye", b"")
+
+
+def test_a_transport_whose_peer_has_gone_in_a_block_is_lost():
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            speaker.there.close()
+            speaker.transport.write(b"hello")
+
+        assert speaker.session.told == ["made", "ConnectionLost"]
+
+
+def test_what_the_kernel_does_not_take_waits_for_the_reactor():
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            speaker.transport.write(b"x" * 2**20)
+            speaker.transport.loseConnection()
+
+        assert speaker.watched
+        assert speaker.session.told == ["made"]
+
+
+def test_what_has_waited_for_the_reactor_before_does_so_no_more_when_it_is_sent():
+    with Speaker() as speaker:
+        speaker.fill()
+        assert speaker.watched
+        while speaker.transport.dataBuffer:
+            speaker.drain()
+            with AtOnce(speaker.transport):
+                speaker.transport.loseWriteConnection()
+
+        # Or it would be told of its half-close once more.
+        assert not speaker.watched
+        assert speaker.session.told == ["made", "write side closed"]
+
+
+def test_what_waits_for_the_reactor_goes_on_waiting_while_nothing_is_written():
+    with Speaker() as speaker:
+        speaker.fill()
+        with AtOnce(speaker.transport):
+            pass
+
+        assert speaker.watched
+
+
+def test_a_transport_that_is_aborted_in_a_block_sends_nothing():
+    with Speaker() as speaker:
+        speaker.fill()
+        speaker.drain()
+        with AtOnce(speaker.transport):
+            speaker.transport.write(b"!")
+            speaker.transport.abortConnection()
+        assert (speaker.sends, speaker.watched) == (1, False)
+        speaker.reactor.advance(0)
+
+        assert speaker.session.told == ["made", "ConnectionAborted"]
+
+
+def test_what_is_written_in_a_block_that_fails_is_left_to_the_reactor():
+    with Speaker() as speaker:
+        with suppress(ZeroDivisionError), AtOnce(speaker.transport):
+            speaker.transport.write(b"hello")
+            raise ZeroDivisionError
+
+        assert (speaker.sends, speaker.watched) == (0, True)
+
+
+def test_a_producer_that_fails_after_a_block_costs_its_connection(logged):
+    class Fails:
+        def __init__(self):
+            self.asked = 0
+
+        def resumeProducing(self):
+            self.asked += 1
+            if self.asked == 2:
+                raise ZeroDivisionError("oops")
+
+        def stopProducing(self):
+            """It has stopped by itself."""
+
+    with Speaker() as speaker:
+        with AtOnce(speaker.transport):
+            speaker.transport.write(b"hello")
+            speaker.transport.registerProducer(Fails(), False)
+
+        assert speaker.session.told == ["made", "ZeroDivisionError"]
+        assert logged.take() == ["HalfClosing,0,here failed to write: ZeroDivisionError('oops')"]
+
+
+def test_a_transport_that_is_no_descriptor_is_left_as_it_is():
+    transport = TcpTransport()
+    with AtOnce(transport):
+        transport.write(b"hello")
+
+        assert "startWriting" not in vars(transport)
+    assert transport.value() == b"hello"
 
 
 class Descriptor(FileDescriptor):
