@@ -39,7 +39,8 @@ def trouble_with(module: Path) -> str | None:
     return None
 
 
-with ThreadPoolExecutor(os.cpu_count()) as pool:
+# Not more than a machine stands whose cores are many, and not all for us.
+with ThreadPoolExecutor(min(8, len(os.sched_getaffinity(0)))) as pool:
     troubles = [trouble for trouble in pool.map(trouble_with, MODULES) if trouble]
 for trouble in troubles:
     print(trouble)

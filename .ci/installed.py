@@ -17,7 +17,7 @@ from threading import Timer
 def main(environment: Path) -> None:
     for runner in ("twistd", "twist"):
         helped = subprocess.run(
-            [environment / "bin" / runner, "--help"], capture_output=True, text=True, timeout=60
+            [environment / "bin" / runner, "--help"], capture_output=True, text=True, timeout=300
         )
         if "sockserver" not in helped.stdout:
             sys.exit(f"{runner} --help does not list sockserver")
@@ -33,7 +33,7 @@ def shake(environment: Path, runner: list[str]) -> None:
     server = subprocess.Popen(
         [program, *runner[1:], *listen], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    alarm = Timer(60, server.kill)
+    alarm = Timer(300, server.kill)
     alarm.start()
     try:
         assert server.stdout is not None
@@ -43,7 +43,7 @@ def shake(environment: Path, runner: list[str]) -> None:
                 break
         else:
             sys.exit(f"{runner[0]} sockserver does not listen")
-        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=30) as client:
+        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=60) as client:
             client.sendall(b"1")
             reply = client.recv(1024)
         if reply != b"welcome to server!":
@@ -51,7 +51,7 @@ def shake(environment: Path, runner: list[str]) -> None:
     finally:
         alarm.cancel()
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=60)
         server.stdout.close()
 
 

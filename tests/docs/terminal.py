@@ -10,6 +10,8 @@ it says about the clients further down can stand where a reader sees it, under t
 
 A page that includes an example's ``setup.cfg`` is about what there is once that is installed.
 
+A ``sleep`` takes some times as long as the page says, which is enough for whoever reads it.
+
 A line of three dots stands for any lines. What is never the same twice matches its like: a time, a
 duration, the port of a client, our version, the folder of a file that an option names.
 """
@@ -37,6 +39,9 @@ TAKES_LONG = "sockproto demo"
 """The command that is played in a test of its own."""
 
 _OVER = "-- the command is over --"
+
+_SLEEPER = "sleep() { command sleep $1 $1 $1 $1 $1; }\n"
+"""Programs may begin slowly, and sleep(1) adds its arguments up."""
 
 _ALIKE = (
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}",
@@ -138,7 +143,7 @@ def _run(
         f"{{\n{each.text}\n}} </dev/null\nstatus=$?\nprintf '\\n{_OVER}\\n'\n(exit $status)\n"
         for each in commands
     )
-    program = start.program("bash", "-c", script, env=environment)
+    program = start.program("bash", "-c", _SLEEPER + script, env=environment)
     program.wait()
     said: list[str] = []
     for line in program.lines:

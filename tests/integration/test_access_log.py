@@ -12,7 +12,7 @@ from .kit import BIN, dial, eventually, read_to_end, talk
 
 WELCOME = b"welcome to server!"
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4}"
-LINE = r"accepted 127\.0\.0\.1:\d+ in [\d.]+ ms$"
+LINE = r"accepted 127\.0\.0\.1:\d+ in [\d.]+ m?s$"
 
 RUNNERS = {
     "twistd": (BIN / "twistd", "-n", "--pidfile="),

@@ -118,7 +118,7 @@ def test_a_silent_crowd_of_one_address_keeps_nobody_else_out(guard):
     server = guard()
 
     report = attack(
-        server, "hold", sources="127.0.0.2", connections=300, duration=0.6, quiet=0.4, after=0.2
+        server, "hold", sources="127.0.0.2", connections=300, duration=2.0, quiet=0.5, after=0.5
     )
 
     assert report.tally.connected >= 300
@@ -148,7 +148,7 @@ def test_five_thousand_attempts_held_by_one_address_keep_nobody_else_out(guard):
 
     report = attack(server, "hold", sources="127.0.0.2", connections=5000, duration=12.0)
 
-    assert report.tally.attempts >= 10_000
+    assert report.tally.attempts >= 5000
     assert report.attack.first_try == 1.0
     assert report.after.first_try == 1.0
 
@@ -176,10 +176,10 @@ def test_a_crowd_of_many_addresses_leaves_full_service_behind(guard, return_afte
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
-        ("reset", {"total": 40_000, "rate": 3500.0, "duration": 30.0}),
-        ("oversize", {"amount": 1024 * MIB, "duration": 30.0}),
-        ("half-close", {"total": 10_000, "duration": 30.0}),
-        ("flood", {"total": 20_000, "duration": 30.0}),
+        ("reset", {"total": 40_000, "rate": 3500.0}),
+        ("oversize", {"amount": 1024 * MIB}),
+        ("half-close", {"total": 10_000}),
+        ("flood", {"total": 20_000}),
     ],
 )
 def test_whoever_makes_much_of_it_leaves_nothing_and_keeps_nobody_out(guard, kind, more):
@@ -187,25 +187,34 @@ def test_whoever_makes_much_of_it_leaves_nothing_and_keeps_nobody_out(guard, kin
     # What is made once is not what an attack leaves behind.
     attack(server, kind, **{**more, "total": 500, "amount": MIB, "duration": 1.0})
     eventually(lambda: server.counts()["connections"] == 0)
-    counted, held = server.leftovers(), resident(server.pid)
+    counted, held = server.counts(), resident(server.pid)
 
-    report = attack(server, kind, after=2.0, **more)
+    # It is over as soon as they have had enough, however long that takes.
+    report = attack(server, kind, after=2.0, duration=300.0, **more)
 
     assert report.tally.attempts == more.get("total", report.tally.attempts)
     assert report.attack.served == report.after.served == 1.0
+    blocks = counted.pop("blocks")
     eventually(lambda: server.leftovers() == counted)
-    assert resident(server.pid) - held < MIB
+    more_blocks, grown = server.counts()["blocks"] - blocks, resident(server.pid) - held
+    print(f"\n{more_blocks} blocks and {grown} bytes more")
+    # What Python holds is exact: not one thing for every tenth of those who have come.
+    assert more_blocks < max(400, report.tally.attempts / 10)
+    # What the allocators hold is not, and is pages at a time.
+    assert grown < 8 * MIB
     assert server.trouble() == []
 
 
 @pytest.mark.slow
 def test_cycles_of_thousands_of_connections_leave_everything_as_it_was(guard):
     # Room for all of them: who is dropped is chosen at random, and no two cycles would be alike.
-    server = guard(max_pending="20000:100:20000", **SHORT)
+    # And time for the last to come before the first is shown out.
+    limits = {**SHORT, "idle_timeout": 2.5, "handshake_timeout": 5.0}
+    server = guard(max_pending="20000:100:20000", **limits)
     counted = []
     for _ in range(6):
         report = attack(
-            server, "hold", total=1000, connections=1000, duration=1.5, quiet=0.2, after=1.0
+            server, "hold", total=1000, connections=1000, duration=4.0, quiet=0.2, after=0.5
         )
         assert (report.tally.most, report.attack.first_try) == (1000, 1.0)
         eventually(lambda: server.counts()["connections"] == 0)
@@ -215,6 +224,7 @@ def test_cycles_of_thousands_of_connections_leave_everything_as_it_was(guard):
     assert all(each == counted[0] for each in counted)
     # What Python holds, and not the resident set, which follows when the allocator likes. Had each
     # of four thousand left one thing behind, there were so many more.
+    print(f"\n{blocks} blocks")
     assert blocks[-1] - blocks[1] < 400
 
 
@@ -234,9 +244,9 @@ def test_a_server_that_is_started_for_the_attack_is_measured_and_stopped():
         send=b"sesame\n",
         expect=b"OK\n",
         connections=200,
-        duration=1.5,
+        duration=2.0,
         quiet=0.5,
-        after=0.5,
+        after=1.5,
     )
 
     report = run(plan, command=listening_at(port))
@@ -286,7 +296,6 @@ def test_a_server_with_other_words_is_not_attacked(guard):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
 def test_rivals_that_are_installed_are_compared(capsys, tmp_path):
     from sockproto.testing.attack.compare import compare
     from sockproto.testing.attack.rivals import RIVALS

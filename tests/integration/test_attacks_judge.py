@@ -18,7 +18,7 @@ from sockproto.testing.attack.loop import Loop
 from sockproto.testing.attack.prober import Prober, Visit
 from sockproto.testing.attack.tally import Tally
 
-from .kit import free_port
+from .kit import PATIENCE, free_port
 
 RESET = struct.pack("ii", 1, 0)
 
@@ -45,7 +45,6 @@ def reset_it(client: socket.socket) -> None:
 
 
 def keep_silent(client: socket.socket) -> None:
-    client.settimeout(1.0)
     client.recv(100)
     # Until the client has had enough.
     client.recv(100)
@@ -65,12 +64,12 @@ def server(*manners: Callable[[socket.socket], object]) -> Iterator[int]:
         thread = Thread(target=serve, daemon=True)
         thread.start()
         yield listening.getsockname()[1]
-        thread.join(5.0)
+        thread.join(PATIENCE)
 
 
 def visit(port: int, **more: Any) -> Visit:
-    """Pay one visit."""
-    usual = {"tries": 1, "try_after": 0.01, "try_timeout": 0.3, "probe_every": 10.0}
+    """Pay one visit, with all the patience that a server may need."""
+    usual = {"tries": 1, "try_after": 0.01, "try_timeout": 30.0, "probe_every": 10.0}
     loop = Loop()
     prober = Prober(Plan.read("hold", f"127.0.0.1:{port}", **{**usual, **more}), loop)
     prober.start()
@@ -92,7 +91,7 @@ def visit(port: int, **more: Any) -> Visit:
 )
 def test_the_judge_tells_how_it_was_treated(treat, came_to):
     with server(treat) as port:
-        paid = visit(port)
+        paid = visit(port, try_timeout=0.3) if treat is keep_silent else visit(port)
 
     assert [each.came_to for each in paid.tries] == [came_to]
     assert paid.served == paid.served_at_once == (came_to == "served")
@@ -120,7 +119,7 @@ def test_a_judge_that_says_nothing_waits_for_a_greeting():
 def attack(port: int, kind: str, **more: Any) -> Tally:
     """Attack until everybody has had enough."""
     loop = Loop()
-    plan = Plan.read(kind, f"127.0.0.1:{port}", **{"duration": 5.0, **more})
+    plan = Plan.read(kind, f"127.0.0.1:{port}", **{"duration": PATIENCE, **more})
     crew = Crew(plan, loop)
     crew.start()
     loop.run()
@@ -161,6 +160,6 @@ def test_a_crew_that_pushes_goes_home_after_so_many_bytes():
 
 def test_one_that_is_reset_comes_back():
     with server(reset_it, keep_silent) as port:
-        tally = attack(port, "hold", connections=1, return_after=0.01, duration=0.2)
+        tally = attack(port, "hold", connections=1, return_after=0.01, duration=1.0)
 
     assert (tally.reset, tally.connected) == (1, 2)

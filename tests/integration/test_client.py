@@ -68,7 +68,7 @@ def tls(endpoint: Any, identity: Any) -> Any:
     return wrapClientTLS(optionsForClientTLS("localhost", trustRoot=root), endpoint)
 
 
-@pytest.fixture(params=["tcp", "tcp6", "unix", "tls"])
+@pytest.fixture(params=["tcp", pytest.param("tcp6", marks=pytest.mark.ipv6), "unix", "tls"])
 def reach(request, tmp_path, loopback_identity):
     """Where to listen, and how to connect there."""
     listen = {
@@ -240,9 +240,10 @@ async def test_a_client_service_backs_off_from_a_server_that_rejects_it(sockprot
     assert attempts == 4
     assert later <= 6
     first, second, third, fourth, *_ = opened(server, times)
-    assert second - first >= 0.05
-    assert third - second >= 0.1
-    assert fourth - third >= 0.2
+    # Not to the last microsecond: what the reactor goes by is not the clock that this is read from.
+    assert second - first >= 0.049
+    assert third - second >= 0.099
+    assert fourth - third >= 0.199
 
 
 def opened(server: Any, times: list[float]) -> list[float]:

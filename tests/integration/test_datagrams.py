@@ -99,7 +99,13 @@ def open_place() -> Iterator[Open]:
         each.port.stopListening()
 
 
-@pytest.fixture(params=["udp:0:interface=127.0.0.1", r"udp:0:interface=\:\:1", "unixgram:"])
+@pytest.fixture(
+    params=[
+        "udp:0:interface=127.0.0.1",
+        pytest.param(r"udp:0:interface=\:\:1", marks=pytest.mark.ipv6),
+        "unixgram:",
+    ]
+)
 def description(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     text: str = request.param
     return f"unixgram:{tmp_path}/door" if text == "unixgram:" else text

@@ -204,7 +204,9 @@ async def test_tls_whose_peer_never_says_a_word_ends(
 
 @pytest_twisted.ensureDeferred
 async def test_tls_that_is_silent_after_a_banner_ends(sockproto_server, loopback_identity):
-    server = await sockproto_server(Chatty(), limits=SHORT, listen=loopback_identity.endpoint)
+    # However long TLS may take.
+    limits = Limits(idle_timeout=0.4, handshake_timeout=60)
+    server = await sockproto_server(Chatty(), limits=limits, listen=loopback_identity.endpoint)
 
     with await silent_client(server, loopback_identity.context):
         assert await all_ended(server) == [Ending("timeout", "handshake")]

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import pytest
 
 from .kit import (
     BIN,
+    NOWHERE,
     PATIENCE,
     Identity,
     Sockserver,
@@ -41,17 +42,33 @@ WELCOME = b"welcome to server!"
 GOODBYE = b"please go out!"
 HERE = Path(__file__).parent
 KINDS = ("tcp", "tcp6", "unix", "tls")
+every_kind = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(each, marks=pytest.mark.ipv6) if each == "tcp6" else each for each in KINDS],
+)
+# What the kernel does by itself; what it does of a TLS handshake is another matter.
+every_plain_kind = pytest.mark.parametrize(
+    "kind", ["tcp", pytest.param("tcp6", marks=pytest.mark.ipv6), "unix"]
+)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """The lesson's server, on a socket of each kind."""
+    """
+    The lesson's server, on a socket of each kind.
+
+    Attributes:
+        server: It.
+        kinds: Of which kinds it has a socket; without IPv6 there is one less.
+        contexts: What a client checks certificates with, by kind.
+    """
 
     server: Sockserver
+    kinds: Sequence[str]
     contexts: dict[str, ssl.SSLContext]
 
     def place(self, kind: str) -> Where:
-        return self.server.places[KINDS.index(kind)]
+        return self.server.places[self.kinds.index(kind)]
 
     def dial(self, kind: str) -> socket.socket:
         return dial(self.place(kind), self.contexts.get(kind))
@@ -60,41 +77,40 @@ class Lesson:
         return talk(self.place(kind), data, self.contexts.get(kind))
 
 
-def everywhere(folder: Path, identity: Identity) -> list[str]:
-    """The options for a socket of each kind."""
-    listen = [
-        "tcp:0:interface=127.0.0.1",
-        "tcp6:0:interface=\\:\\:1",
-        f"unix:{folder}/door",
-        identity.endpoint,
-    ]
-    return [word for each in listen for word in ("--listen", each)]
+def lesson_of(starter: Starter, identity: Identity, has_ipv6: bool, *options: str) -> Lesson:
+    """Start a server with a socket of each kind."""
+    listen = {
+        "tcp": "tcp:0:interface=127.0.0.1",
+        "tcp6": "tcp6:0:interface=\\:\\:1",
+        "unix": f"unix:{starter.cwd}/door",
+        "tls": identity.endpoint,
+    }
+    if not has_ipv6:
+        del listen["tcp6"]
+    everywhere = [word for each in listen.values() for word in ("--listen", each)]
+    server = starter.sockserver(*everywhere, *options)
+    return Lesson(server, list(listen), {"tls": identity.context})
 
 
 @pytest.fixture(scope="module")
 def lesson(
-    tmp_path_factory: pytest.TempPathFactory, loopback_identity: Identity
+    tmp_path_factory: pytest.TempPathFactory, loopback_identity: Identity, has_ipv6: bool
 ) -> Iterator[Lesson]:
-    folder = tmp_path_factory.mktemp("lesson")
-    starter = Starter(folder)
+    starter = Starter(tmp_path_factory.mktemp("lesson"))
     try:
-        server = starter.sockserver(*everywhere(folder, loopback_identity))
-        yield Lesson(server, {"tls": loopback_identity.context})
+        yield lesson_of(starter, loopback_identity, has_ipv6)
     finally:
         starter.end()
 
 
 @pytest.fixture(scope="module")
 def impatient(
-    tmp_path_factory: pytest.TempPathFactory, loopback_identity: Identity
+    tmp_path_factory: pytest.TempPathFactory, loopback_identity: Identity, has_ipv6: bool
 ) -> Iterator[Lesson]:
     """The same with an idle timeout of half a second."""
-    folder = tmp_path_factory.mktemp("impatient")
-    starter = Starter(folder)
+    starter = Starter(tmp_path_factory.mktemp("impatient"))
     try:
-        options = everywhere(folder, loopback_identity)
-        server = starter.sockserver(*options, "--idle-timeout", "500ms")
-        yield Lesson(server, {"tls": loopback_identity.context})
+        yield lesson_of(starter, loopback_identity, has_ipv6, "--idle-timeout", "500ms")
     finally:
         starter.end()
 
@@ -110,7 +126,7 @@ def connect(*arguments: str) -> subprocess.CompletedProcess[str]:
 # L1, L2
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_the_token_is_welcomed_and_then_the_server_closes(lesson, kind):
     assert lesson.talk(kind, b"1") == WELCOME
 
@@ -118,7 +134,7 @@ def test_the_token_is_welcomed_and_then_the_server_closes(lesson, kind):
 # The tutorial's own client does so over tcp in the ordinary run.
 @pytest.mark.slow
 def test_a_client_may_think_for_two_seconds(lesson):
-    clients = [lesson.dial(kind) for kind in KINDS]
+    clients = [lesson.dial(kind) for kind in lesson.kinds]
     # Not an event that is waited for: the silence itself is what is tried.
     time.sleep(2)
     for each in clients:
@@ -127,7 +143,7 @@ def test_a_client_may_think_for_two_seconds(lesson):
             assert read_to_end(each) == WELCOME
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 @pytest.mark.parametrize("word", [b"2", b"11", b"1\n", b"GET / HTTP/1.0\r\n\r\n", bytes(1)])
 def test_anything_else_is_asked_out(lesson, kind, word):
     assert lesson.talk(kind, word) == GOODBYE
@@ -173,20 +189,25 @@ def test_our_client_that_thinks_too_long_is_cut_off_by_the_tutorials_own_server(
 
 
 def test_our_client_prints_what_our_server_says(lesson, loopback_identity):
+    written = {
+        "tcp": "tcp:{}:{}",
+        "tcp6": "tcp:\\:\\:1:{1}",
+        "unix": "unix:{}",
+        "tls": f"tls:{{}}:{{}}:trustRoots={loopback_identity.trusted}",
+    }
+    places = {kind: lesson.place(kind) for kind in lesson.kinds}
     endpoints = [
-        "tcp:{}:{}".format(*lesson.place("tcp")),
-        "tcp:\\:\\:1:{1}".format(*lesson.place("tcp6")),
-        "unix:{}".format(lesson.place("unix")),
-        "tls:{}:{}:trustRoots={trusted}".format(
-            *lesson.place("tls"), trusted=loopback_identity.trusted
-        ),
+        written[kind].format(*([place] if isinstance(place, str) else place))
+        for kind, place in places.items()
     ]
 
     with ThreadPoolExecutor(3) as pool:
         wrong = pool.submit(connect, endpoints[0], "--send", "2")
         right = list(pool.map(lambda at: connect(at, "--send", "1", "--delay", "50ms"), endpoints))
 
-    assert [(each.stdout, each.returncode) for each in right] == [("welcome to server!\n", 0)] * 4
+    assert [(each.stdout, each.returncode) for each in right] == [
+        ("welcome to server!\n", 0)
+    ] * len(endpoints)
     assert (wrong.result().stdout, wrong.result().returncode) == ("please go out!\n", 1)
 
 
@@ -202,13 +223,13 @@ def test_the_first_log_line_says_what_to_type(lesson):
 # L3, L5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_a_silent_client_is_closed_without_a_byte_and_the_log_says_time_out(impatient, kind):
     server = impatient.server
     before = len(server.matching("time out"))
 
+    began = time.monotonic()
     with impatient.dial(kind) as client:
-        began = time.monotonic()
         assert read_to_end(client) == b""
         assert time.monotonic() - began > 0.4
 
@@ -217,11 +238,13 @@ def test_a_silent_client_is_closed_without_a_byte_and_the_log_says_time_out(impa
 
 
 def test_silent_clients_hold_nobody_up(lesson):
-    silent = [lesson.dial(kind) for kind in KINDS for _ in range(25)]
+    kinds = lesson.kinds
+    # Not more than can be let in, on a slow machine, before the first of them is shown out.
+    silent = [lesson.dial(kind) for kind in kinds * 10]
     try:
         with ThreadPoolExecutor(40) as pool:
-            replies = list(pool.map(lambda at: lesson.talk(KINDS[at % 4], b"1"), range(40)))
-        assert replies == [WELCOME] * 40
+            replies = list(pool.map(lambda kind: lesson.talk(kind, b"1"), kinds * 10))
+        assert replies == [WELCOME] * len(silent)
         # Nobody was shown out to make room.
         for each in silent:
             each.setblocking(False)
@@ -234,32 +257,31 @@ def test_silent_clients_hold_nobody_up(lesson):
 
 @pytest.mark.slow
 def test_five_seconds_of_silence_are_the_default(lesson):
-    clients = {kind: lesson.dial(kind) for kind in KINDS}
-    times = len(lesson.server.matching("time out"))
+    times = len(lesson.server.matching("time out .*: nothing heard for 5 s"))
+    clients = [lesson.dial(kind) for kind in lesson.kinds]
 
-    lesson.server.wait_for("time out .* in 5.*: nothing heard for 5 s", times + 4)
+    lesson.server.wait_for("time out .*: nothing heard for 5 s", times + len(clients))
 
-    for each in clients.values():
+    for each in clients:
         each.close()
 
 
 # L4
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@every_kind
 def test_a_client_that_sends_more_than_is_read_receives_the_whole_reply(lesson, kind):
     for size in (1024, 1025, 5000, 1_000_000):
         with lesson.dial(kind) as client:
             assert flood(client, b"1", size - 1) == (GOODBYE, 0)
 
 
-def test_the_first_1024_bytes_decide(start, loopback_identity):
+def test_the_first_1024_bytes_decide(start, loopback_identity, has_ipv6):
     word = "a" * 1024
-    options = everywhere(start.cwd, loopback_identity)
-    server = start.sockserver(*options, "--handshake", f"welcome:token={word}")
-    served = Lesson(server, {"tls": loopback_identity.context})
+    options = ["--handshake", f"welcome:token={word}"]
+    served = lesson_of(start, loopback_identity, has_ipv6, *options)
 
-    for kind in KINDS:
+    for kind in served.kinds:
         assert served.talk(kind, word.encode() + b"and more") == WELCOME
         assert served.talk(kind, word.encode()[:-1] + b"band more") == GOODBYE
 
@@ -279,7 +301,7 @@ def test_a_mistake_in_where_to_listen_is_one_line(tmp_path, runner):
     (tmp_path / "file").write_text("mine")
     expected = {
         f"tcp:{port}:interface=127.0.0.1": "address already in use; stop whoever listens there",
-        "tcp:0:interface=no.such.host.invalid": "name or service not known",
+        f"tcp:0:interface={NOWHERE}": "name or service not known",
         "tcp:0:interface=192.0.2.1": "no interface of this machine has that address",
         "nonsense": "an endpoint is written like",
         "tcp:high": "an endpoint is written like",
@@ -340,7 +362,7 @@ def plain_user() -> list[str]:
     [
         ("tcp:127.0.0.1:{port}", "onnection was refused"),
         ("unix:{folder}/nobody", "o such file or directory"),
-        ("tcp:no.such.host.invalid:1", "no.such.host.invalid"),
+        (f"tcp:{NOWHERE}:1", NOWHERE),
     ],
 )
 def test_a_client_that_cannot_connect_says_so_in_one_line(tmp_path, endpoint, reason):
@@ -368,7 +390,7 @@ def stopped(lesson: Lesson) -> Iterator[Lesson]:
         lesson.server.send(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+@every_plain_kind
 def test_300_clients_connect_while_the_server_is_busy(stopped, kind):
     clients = []
     try:
@@ -383,7 +405,7 @@ def test_300_clients_connect_while_the_server_is_busy(stopped, kind):
             each.close()
 
 
-@pytest.mark.parametrize("kind", ["tcp", "tcp6", "unix"])
+@every_plain_kind
 def test_what_a_client_sends_before_it_is_accepted_is_not_lost(stopped, kind):
     with stopped.dial(kind) as patient, stopped.dial(kind) as hasty:
         patient.sendall(b"1")

@@ -20,7 +20,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 BUILT_FROM = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "sockproto", "twisted")
-PATIENCE = 100.0
+PATIENCE = 300.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * PATIENCE)]
 

@@ -100,7 +100,7 @@ class Proxy:
     "count",
     [
         pytest.param(200, id="hundreds"),
-        pytest.param(10_000, id="thousands", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+        pytest.param(10_000, id="thousands", marks=pytest.mark.slow),
     ],
 )
 def test_each_line_shows_the_client_behind_the_proxy(start, version, count):
@@ -112,7 +112,7 @@ def test_each_line_shows_the_client_behind_the_proxy(start, version, count):
         came = list(pool.map(proxy.visit, range(count)))
 
     server.wait_for("accepted", count)
-    shown = [found[1] for found in server.matching(r"accepted (\S+) in [\d.]+ ms")]
+    shown = [found[1] for found in server.matching(r"accepted (\S+) in [\d.]+ m?s")]
     assert sorted(shown) == sorted(came)
     assert not server.matching("Traceback|Unhandled|violation|refused")
 
@@ -127,7 +127,7 @@ def test_the_header_comes_before_tls(start, loopback_identity, version):
     came = [proxy.visit(number, loopback_identity.context) for number in range(20)]
 
     server.wait_for("accepted", 20)
-    shown = [found[1] for found in server.matching(r"accepted (\S+) in [\d.]+ ms")]
+    shown = [found[1] for found in server.matching(r"accepted (\S+) in [\d.]+ m?s")]
     assert sorted(shown) == sorted(came)
 
 
@@ -145,7 +145,7 @@ def test_with_auto_one_door_serves_proxies_of_both_versions(start):
 def test_the_proxys_own_health_checks_are_probes(start, version):
     """They say LOCAL, or UNKNOWN: the proxy speaks for itself (sections 2.1 and 2.2)."""
     server = behind(start, version)
-    proxy = Proxy.start(start, server, f"{VERSIONS[version]} check check-send-proxy inter 50ms")
+    proxy = Proxy.start(start, server, f"{VERSIONS[version]} check check-send-proxy inter 300ms")
 
     server.wait_for(r"probe 127\.0\.0\.1:\d+ in ", 3)
 

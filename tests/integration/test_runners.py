@@ -55,7 +55,7 @@ def test_it_serves_until_it_is_told_to_stop(start, runner):
     assert talk(server.place, b"1") == WELCOME
     server.stop()
 
-    server.wait_for(r"accepted 127\.0\.0\.1:\d+ in [\d.]+ ms")
+    server.wait_for(r"accepted 127\.0\.0\.1:\d+ in [\d.]+ m?s")
     assert not server.matching("Traceback|Unhandled")
     # No process id, no log, no cache: twistd writes them if it is let.
     assert list(start.cwd.iterdir()) == []

@@ -195,7 +195,7 @@ class Doors:
             await door.close()
 
 
-@pytest.fixture(params=["tcp", "tcp6", "unix", "tls"])
+@pytest.fixture(params=["tcp", pytest.param("tcp6", marks=pytest.mark.ipv6), "unix", "tls"])
 def kind(request: pytest.FixtureRequest) -> Any:
     return request.param
 

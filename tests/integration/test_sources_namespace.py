@@ -78,15 +78,14 @@ with dial("2001:db8:0:1::ffff") as client:
 @pytest.fixture
 def namespace() -> Iterator[str]:
     """The name of a network namespace in which the addresses of 2001:db8::/48 are local."""
-    reason = None
     if shutil.which("ip") is None:
-        reason = "needs ip, of iproute2"
-    elif os.geteuid() != 0:
-        reason = "needs root, to make a network namespace"
-    if reason is not None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("needs ip, of iproute2")
     name = f"sockproto-{os.getpid()}"
-    ip("netns", "add", name)
+    try:
+        ip("netns", "add", name)
+    except subprocess.CalledProcessError as error:
+        # Not root, or root of a container that may not: no installation cures that.
+        pytest.skip(f"no network namespace can be made here: {error.stderr.strip()}")
     try:
         ip("-n", name, "link", "set", "lo", "up")
         # A route of type local makes all of them ours: ip-route(8).
@@ -97,10 +96,11 @@ def namespace() -> Iterator[str]:
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=PATIENCE)
+    subprocess.run(["ip", *words], check=True, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
 
 
 @pytest.mark.slow
+@pytest.mark.ipv6
 def test_ten_thousand_addresses_of_one_network_have_the_slots_of_one_source(
     start: Starter, namespace: str
 ):

@@ -232,7 +232,7 @@ async def test_what_was_said_in_the_clear_is_never_taken_for_what_came_through_t
 async def test_a_peer_that_is_told_to_speak_tls_and_is_silent_ends_with_the_handshake_clock(
     where, tmp_path, loopback_identity
 ):
-    limits = Limits(idle_timeout=0.1, handshake_timeout=0.3, close_timeout=0.3)
+    limits = Limits(idle_timeout=0.6, handshake_timeout=0.8, close_timeout=0.3)
     server = Server(where, tmp_path, loopback_identity, limits=limits)
 
     received = await deferToThread(inject, server.place, b"STARTTLS\n", b"")

@@ -52,7 +52,11 @@ class Pouring:
             if self._over.is_set():
                 return
             family = socket.AF_UNIX if isinstance(self.place, str) else socket.AF_INET
-            client = socket.socket(family)
+            try:
+                client = socket.socket(family)
+            except OSError as error:
+                self.trouble.append(f"socket: {error!r}")
+                return
             client.settimeout(PATIENCE)
             try:
                 client.connect(self.place)
@@ -93,7 +97,7 @@ class Pouring:
         return heard
 
 
-LONG = [pytest.mark.slow, pytest.mark.timeout(600)]
+LONG = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 every_kind = pytest.mark.parametrize("kind", ["tcp", pytest.param("unix", marks=pytest.mark.slow)])
 
@@ -150,7 +154,7 @@ def serve_none(pouring: Pouring) -> None:
     """Wait until somebody has come in vain."""
     end = time.monotonic() + PATIENCE
     while not pouring.refused:
-        assert time.monotonic() < end
+        assert time.monotonic() < end, pouring.trouble
         time.sleep(0.002)
 
 

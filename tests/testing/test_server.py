@@ -83,7 +83,10 @@ async def test_the_terms_are_those_of_every_entrance(sockproto_server):
     assert [verdict.reason for verdict in server.verdicts] == ["timeout"]
 
 
-LISTEN = ["tcp:0:interface=127.0.0.1", "tcp:0", "tcp6:0:interface=\\:\\:1", "unix:{}/door"]
+LISTEN = [
+    *("tcp:0:interface=127.0.0.1", "tcp:0", "unix:{}/door"),
+    pytest.param("tcp6:0:interface=\\:\\:1", marks=pytest.mark.ipv6),
+]
 
 
 @pytest.mark.parametrize("listen", LISTEN)

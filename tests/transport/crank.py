@@ -23,7 +23,7 @@ from sockproto.transport.sockets import tcp
 
 from .kit import Server, Word
 
-PATIENCE = 500
+PATIENCE = 6000
 """Turns of a hundredth of a second after which a test gives up; a healthy one takes a few."""
 
 

@@ -102,7 +102,15 @@ def unix(tmp_path):
 # What is answered
 
 
-@pytest.mark.parametrize("description", [UDP, UDP6, "udp:0", "udp:0:dual=1"])
+@pytest.mark.parametrize(
+    "description",
+    [
+        UDP,
+        pytest.param(UDP6, marks=pytest.mark.ipv6),
+        "udp:0",
+        pytest.param("udp:0:dual=1", marks=pytest.mark.ipv6),
+    ],
+)
 def test_a_welcome_one_is_answered_and_any_other_hears_nothing(opened, description):
     server = opened(description)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.port.address.host)
@@ -191,6 +199,7 @@ def test_an_answer_comes_from_where_the_question_went(opened):
     assert server.events[0].local == Address("inet", "127.0.0.9", server.port.address.port)
 
 
+@pytest.mark.ipv6
 def test_both_families_come_to_a_dual_socket(opened):
     server = opened("udp:0:dual=1")
 
@@ -427,6 +436,7 @@ def test_an_admission_that_breaks_lets_nobody_in(opened):
 # As a port
 
 
+@pytest.mark.ipv6
 def test_it_is_a_port_and_a_reader(opened, unix):
     for description, address in (
         (UDP, IPv4Address("UDP", "127.0.0.1", 0)),

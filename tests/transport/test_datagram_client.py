@@ -111,7 +111,7 @@ class Asked:
 # A question and its answer
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=pytest.mark.ipv6)])
 def test_the_answer_is_the_whole_of_it(crank, other, host):
     server = other(host=host)
     asked = Asked(crank, server.where)
