@@ -84,6 +84,8 @@ class Exchange:
         deferred: The Deferred that the handshake waits for, or None.
         wants_tls: Whether the handshake waits for TLS to be established; then tell it with
             :meth:`tls_started`.
+        broken_by_deferred: Whether it broke because a Deferred had failed, before it was awaited or
+            later, and not because of anything that the peer has sent.
     """
 
     __slots__ = (
@@ -94,6 +96,7 @@ class Exchange:
         "_side",
         "_stepping",
         "_thrown",
+        "broken_by_deferred",
         "deferred",
         "outcome",
         "wants_tls",
@@ -108,7 +111,7 @@ class Exchange:
     ) -> None:
         self.outcome: Outcome | BaseException | None = None
         self.deferred: Any = None
-        self.wants_tls = False
+        self.wants_tls = self.broken_by_deferred = False
         self._side = side
         self._peer = Peer(facts or NO_FACTS, max_bytes, max_unsent)
         self._context = copy_context()
@@ -361,6 +364,7 @@ class Exchange:
             return
         failed = HandshakeFailed(self.name, f"raised {_brief(error)}{_raised_at(error)}")
         failed.__cause__ = error
+        self.broken_by_deferred = _came_out_of_a_deferred(error)
         self._end(failed)
 
     def _close(self, outcome: BaseException) -> None:
@@ -446,8 +450,29 @@ def _raised_at(error: BaseException) -> str:
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        deferred = trace.tb_frame.f_globals.get("__name__") == "twisted.internet.defer"
-        if file not in (_PEER_FILE, __file__) and not deferred:
+        if file not in (_PEER_FILE, __file__) and not _is_of_a_deferred(trace.tb_frame):
             where = f" at {basename(file)}:{trace.tb_lineno}"
         trace = trace.tb_next
     return where
+
+
+def _came_out_of_a_deferred(error: BaseException | None) -> bool:
+    """Whether a Deferred has raised it, or what it was raised over."""
+    seen: set[int] = set()
+    # One that was raised from itself goes round in a circle.
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        trace = error.__traceback__
+        while trace is not None:
+            if _is_of_a_deferred(trace.tb_frame):
+                return True
+            trace = trace.tb_next
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _is_of_a_deferred(frame: FrameType) -> bool:
+    """Told by name: nothing here imports Twisted. One that has failed already raises by way of its
+    Failure."""
+    modules = ("twisted.internet.defer", "twisted.python.failure")
+    return frame.f_globals.get("__name__") in modules

@@ -17,7 +17,7 @@ class Accept:
         result: Whatever the caller of :func:`sockproto.connect` is to be given.
 
     Raises:
-        TypeError: If ``reply`` is not bytes.
+        TypeError: If ``reply`` is not bytes, or ``identity`` neither text nor None.
     """
 
     reply: bytes = b""
@@ -27,6 +27,9 @@ class Accept:
 
     def __post_init__(self) -> None:
         _require_bytes(self.reply)
+        # What comes from a peer is bytes, and easily passed on as it is; but a log shows text.
+        if self.identity is not None:
+            _require_text("identity", self.identity)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Reject:
         reason: What our own log says; the peer never sees it.
 
     Raises:
-        TypeError: If ``reply`` is not bytes.
+        TypeError: If ``reply`` is not bytes, or ``reason`` no text.
     """
 
     reply: bytes = b""
@@ -47,8 +50,14 @@ class Reject:
 
     def __post_init__(self) -> None:
         _require_bytes(self.reply)
+        _require_text("reason", self.reason)
 
 
 def _require_bytes(reply: object) -> None:
     if not isinstance(reply, bytes):
         raise TypeError(f"reply must be bytes, got {type(reply).__name__}")
+
+
+def _require_text(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be str, got {type(text).__name__}: decode it first")

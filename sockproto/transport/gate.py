@@ -633,6 +633,8 @@ class Gate:
             return
         if isinstance(outcome, Reject):
             outcome = Rejected(outcome.reason)
+        # A Deferred that had failed already is not waited for, and makes it break as well.
+        self._ours = self._ours or exchange.broken_by_deferred
         reason = reason_of(outcome)
         detail = outcome.reason if isinstance(outcome, Rejected) else str(outcome)
         if reason in ("rejected", "lost") and self._terms.serving and not exchange.received:

@@ -36,3 +36,21 @@ def test_a_reply_that_is_not_bytes_is_refused_at_once(decide, reply, given):
         decide(reply)
 
     assert str(caught.value) == f"reply must be bytes, got {given}"
+
+
+@pytest.mark.parametrize("identity", [b"ann", 7])
+def test_an_identity_is_text(identity):
+    with pytest.raises(TypeError) as caught:
+        Accept(identity=identity)
+
+    given = type(identity).__name__
+    assert str(caught.value) == f"identity must be str, got {given}: decode it first"
+
+
+@pytest.mark.parametrize("reason", [b"wrong word", None])
+def test_a_reason_is_text(reason):
+    with pytest.raises(TypeError) as caught:
+        Reject(reason=reason)
+
+    given = type(reason).__name__
+    assert str(caught.value) == f"reason must be str, got {given}: decode it first"

@@ -6,7 +6,7 @@ from math import inf
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -1699,6 +1699,24 @@ def test_a_handshake_that_breaks_by_what_it_waited_for_is_not_the_peers_fault(lo
     passage.lose()
 
     assert passage.verdicts[0][0] == "crashed"
+    assert (tickets.verdicts, tickets.ours) == ([("crashed", True)], [True])
+
+
+@pytest.mark.parametrize("translated", [False, True])
+def test_a_handshake_that_breaks_by_what_had_failed_is_not_the_peers_fault(translated, logged):
+    tickets = Tickets()
+
+    async def serve(peer):
+        try:
+            await fail(ConnectionLost("the directory is gone"))
+        except ConnectionLost as error:
+            if translated:
+                raise RuntimeError("no directory") from error
+            raise
+
+    passage = Passage(runs(serve), admission=tickets)
+    passage.lose()
+
     assert (tickets.verdicts, tickets.ours) == ([("crashed", True)], [True])
 
 
