@@ -9,14 +9,20 @@ is asked for, so that none pays for another. Its ``configure(parser)`` says what
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from errno import ENOSPC, EPIPE
 from importlib import import_module
 from typing import NoReturn
 
 from sockproto._version import __version__
 from sockproto.commands.line import USAGE, Parser, say
 from sockproto.core.errors import ConfigurationError
+from sockproto.service.logs import escaped
+
+UNTOLD = 1
+"""The exit status if what was asked for could not be printed."""
 
 COMMANDS = {
     "demo": "show a server and four clients at work",
@@ -44,10 +50,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         parser.error(f"{name} is no option" if name.startswith("-") else leftover)
     try:
         status = options.run(options)
+        if sys.stdout is not None:
+            # Here, and not when Python goes, where nobody could answer for it.
+            sys.stdout.flush()
     except ConfigurationError as error:
-        say(str(error))
+        say(escaped(str(error)))
         status = USAGE
+    except OSError as error:
+        if error.errno not in (EPIPE, ENOSPC):
+            raise
+        status = UNTOLD
+        _stop_printing()
+        # Whoever has closed a pipe has seen enough: head(1) does.
+        if error.errno != EPIPE:
+            say(f"cannot write to standard output: {os.strerror(error.errno).lower()}")
     sys.exit(status)
+
+
+def _stop_printing() -> None:
+    """Let nothing more be printed; Python would try again when it goes."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _parser(chosen: str | None) -> Parser:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import import_module
@@ -75,3 +76,30 @@ def test_the_package_runs_as_the_command():
     )
 
     assert (done.returncode, done.stdout) == (0, f"sockproto {__version__}\n")
+
+
+def told_to(stdout):
+    """What a command says whose standard output goes there, and its exit status."""
+    command = [sys.executable, "-m", "sockproto", "conformance", "--list"]
+    ran = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, timeout=60)
+    return ran.returncode, ran.stderr
+
+
+def test_whoever_has_read_enough_is_no_mistake():
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as closed:
+        assert told_to(closed) == (1, "")
+
+
+def test_a_full_disk_is_one_line():
+    with open("/dev/full", "wb") as full:
+        said = "sockproto: cannot write to standard output: no space left on device\n"
+        assert told_to(full) == (1, said)
+
+
+def test_what_a_mistake_tells_of_does_not_drive_the_terminal(sockproto_command):
+    status, _, err = sockproto_command("token", "list", "--file", "\x1b[31m\nred")
+
+    assert status == 2
+    assert err.endswith("\\x1b[31m\\nred cannot be read: no such file or directory\n")

@@ -197,6 +197,7 @@ async def _shake(reactor: Any, handshake: Any, options: Namespace) -> tuple[int,
     from sockproto.limits import Limits
     from sockproto.sessions.relay import Relay
     from sockproto.transport.client import connect
+    from sockproto.transport.descriptions import refuse_long_path
 
     reached = False
 
@@ -209,6 +210,7 @@ async def _shake(reactor: Any, handshake: Any, options: Namespace) -> tuple[int,
             connecting.cancel()
 
     try:
+        refuse_long_path(options.endpoint)
         endpoint = clientFromString(reactor, options.endpoint)
     except Exception as error:
         example = "write it like tcp:127.0.0.1:8001 or unix:/run/door"
@@ -303,6 +305,8 @@ def _reason(error: BaseException) -> str:
     if said is not None:
         advice = f"; {_FAULTS[said]}" if said in _FAULTS else ""
         return _refusal(error) or f"TLS failed: {said}{advice}"
+    # FilePath's UnlistableError says nothing itself: a folder of trustRoots= that is none.
+    error = getattr(error, "originalException", error)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 

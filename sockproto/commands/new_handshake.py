@@ -7,6 +7,7 @@ import re
 import sys
 from argparse import ArgumentParser, Namespace
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from sockproto.core.errors import ConfigurationError
@@ -78,7 +79,8 @@ def _checked(name: str) -> str:
             "letters, digits and single hyphens, with a letter first"
         )
     module = name.replace("-", "_")
-    if keyword.iskeyword(module) or module in sys.stdlib_module_names or module == "sockproto":
+    # It would hide the module that there is from its own tests, which are in "tests".
+    if keyword.iskeyword(module) or module == "tests" or _is_module(module):
         raise ConfigurationError(
             f"a handshake cannot be called {name!r}: Python has a module or a word of that name"
         )
@@ -86,6 +88,12 @@ def _checked(name: str) -> str:
     if name in known:
         raise ConfigurationError(f"there is a handshake {name!r} already; take another name")
     return name
+
+
+def _is_module(name: str) -> bool:
+    found = find_spec(name)
+    # A folder without an __init__.py has no origin, and may be anything.
+    return name in sys.stdlib_module_names or (found is not None and found.origin is not None)
 
 
 def _words(name: str) -> dict[str, str]:

@@ -336,8 +336,9 @@ def _parse_users(data: bytes) -> Mapping[bytes, bytes]:
 def _readable(path: str) -> str:
     """The path of a file that can be read, wherever the working directory may be later."""
     try:
-        with open(path, "rb"):
-            return os.path.abspath(path)
+        # Not blocking: to open a pipe would wait for somebody who writes to it.
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+        return os.path.abspath(path)
     except OSError as error:
         said = (error.strerror or str(error)).lower()
         raise ConfigurationError(f"cred cannot read {path or 'its file'}: {said}") from error

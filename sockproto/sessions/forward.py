@@ -34,6 +34,7 @@ from zope.interface import implementer
 
 from sockproto.core.arguments import Endpoint
 from sockproto.core.errors import ConfigurationError
+from sockproto.transport.descriptions import refuse_long_path
 from sockproto.transport.facts import address_of, speaks_tls
 from sockproto.transport.proxy import v1_header, v2_header
 
@@ -80,6 +81,7 @@ class Forward(Factory):
         if proxy not in _HEADERS:
             raise ConfigurationError(f"proxy must be one of {', '.join(_HEADERS)}, got {proxy!r}")
         try:
+            refuse_long_path(endpoint)
             self.backend = clientFromString(reactor, endpoint)
         except Exception as error:
             raise ConfigurationError(
@@ -313,4 +315,6 @@ class _BackendFactory(Factory):
 
 
 def _reason(error: BaseException | None) -> str:
+    # UnlistableError of FilePath says nothing itself: a folder of trustRoots= that is none.
+    error = getattr(error, "originalException", error)
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__

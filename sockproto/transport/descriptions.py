@@ -196,6 +196,22 @@ def opens_for_datagrams(text: str) -> bool:
     return False
 
 
+def refuse_long_path(text: str) -> None:
+    """
+    Look at a client's endpoint string of Twisted's: a path that no socket can have breaks Twisted's
+    reactor when it connects, and is heard of when the time is over.
+
+    Raises:
+        ConfigurationError: If there is such a path: the reason, in one sentence.
+    """
+    head, rest = cut(text, ":")
+    if unquote(head).lower() == "unix":
+        for name, path in _pieces(rest):
+            if name in (None, "path"):
+                sockets.check_length(path)
+                return
+
+
 def client_string(address: Address, tls: bool = False, datagrams: bool = False) -> str:
     """
     The endpoint string with which a client on this machine reaches an address.
@@ -295,6 +311,9 @@ def _read(kind: str, form: _Form, pieces: list[_Piece]) -> dict[str, Any]:
             raise form.error(f"{kind} has no {key!r}, but {', '.join(known)}")
         if key in values:
             raise form.error(f"its {key} is given twice")
+        if name == "interface" and not text:
+            # Perhaps "interface=$ADDRESS", and no ADDRESS. Every address would let everybody in.
+            raise form.error("its interface is empty; name an address, or leave it out for all")
         convert, words = _VALUES[key]
         try:
             values[key] = convert(text)

@@ -416,7 +416,7 @@ def _at(
     """Bind a unix socket at a path or to an abstract name; it listens before it is seen."""
     if path[:1] in ("@", "\0"):
         return _abstract(path[1:], unbound, listen, mode)
-    _check_length(path)
+    check_length(path)
     folder, name = os.path.split(path)
     with ExitStack() as undo:
         place = _Name(folder, name)
@@ -437,14 +437,20 @@ def _abstract(name: str, unbound: socket, listen: Callable[[], object], mode: in
             "an abstract socket has no mode, everybody may connect to it; leave the mode out, or "
             "choose a file"
         )
-    _check_length(name)
+    check_length(name)
     path = f"\0{name}"
     unbound.bind(os.fsencode(path))
     listen()
     return Door(unbound, Address("unix", path=path))
 
 
-def _check_length(path: str) -> None:
+def check_length(path: str) -> None:
+    """
+    See whether a unix socket can have this path.
+
+    Raises:
+        ConfigurationError: If it cannot: the reason, in one sentence.
+    """
     if not path:
         raise ConfigurationError("the path of the socket is missing")
     if "\0" in path:

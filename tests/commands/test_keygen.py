@@ -3,7 +3,6 @@ import stat
 
 import pytest
 
-from sockproto import Accept
 from sockproto.handshakes.challenge import Challenge
 from sockproto.testing import rehearse
 

@@ -93,6 +93,8 @@ def test_a_folder_that_cannot_be_written_is_told(sockproto_command, tmp_path):
         ("a--b", "a handshake cannot be called 'a--b': take at most 40 small letters"),
         ("x" * 41, f"a handshake cannot be called '{'x' * 40}': take at most 40 small letters"),
         ("class", "a handshake cannot be called 'class': Python has a module or a word of that"),
+        ("twisted", "a handshake cannot be called 'twisted': Python has a module or a word of "),
+        ("tests", "a handshake cannot be called 'tests': Python has a module or a word of "),
         ("socket", "a handshake cannot be called 'socket': Python has a module or a word of "),
         ("sockproto", "a handshake cannot be called 'sockproto': Python has a module or a "),
         ("welcome", "there is a handshake 'welcome' already; take another name"),

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -550,3 +551,12 @@ def test_nothing_shows_a_password():
     serving.receive_data(b"ann\nsesa")
 
     assert "sesa" not in f"{handshake!r} {serving!r} {connecting!r} {serving.waiting_on}"
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "accounts")
+
+    with pytest.raises(ConfigurationError) as caught:
+        Cred(f"file:{tmp_path / 'accounts'}")
+
+    assert str(caught.value) == f"{tmp_path / 'accounts'} is no regular file"

@@ -407,3 +407,18 @@ def test_the_input_is_given_back_as_it_was(house):
     done = house.run("First", stdin=None, shell=f"{{}}; {blocking}")
 
     assert done.stdout == b"I was here firstTrue\n"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said"),
+    [
+        ("unix:" + "a" * 120, "its path has 120 bytes"),
+        ("tls:localhost:1:trustRoots=/nowhere", "No such file or directory: '/nowhere'"),
+    ],
+)
+def test_an_endpoint_that_nobody_can_reach_is_status_2_and_says_why(endpoint, said):
+    done = connect(endpoint)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -36,7 +36,6 @@ def what_is_wrong_with(text):
         ("tcp:port=8001", {"port": 8001}),
         ("tcp:0:127.0.0.1", {"interface": "127.0.0.1"}),
         ("tcp:80:localhost:5", {"port": 80, "interface": "localhost", "backlog": 5}),
-        ("tcp:80:interface=", {"port": 80}),
         ("tcp:80:interface=\\:\\:1:backlog=5", {"port": 80, "interface": "::1", "backlog": 5}),
         ("tcp:interface=10.0.0.1:65535", {"port": 65535, "interface": "10.0.0.1"}),
     ],
@@ -229,6 +228,10 @@ BACKLOG = "is not a whole number from 1 to 2147483647"
         ("tcp:65536", f"its port '65536' {PORT}{TCP}"),
         ("tcp:80:backlog=0", f"its backlog '0' {BACKLOG}{TCP}"),
         ("tcp:80:a:5:6", f"tcp has at most 3 parts without a name{TCP}"),
+        (
+            "tcp:80:interface=",
+            f"its interface is empty; name an address, or leave it out for all{TCP}",
+        ),
         ("tcp:80:host=a", f"tcp has no 'host', but port, interface, backlog{TCP}"),
         ("tcp:80:dual=1", f"tcp has no 'dual', but port, interface, backlog{TCP}"),
         ("tcp:80:port=81", f"its port is given twice{TCP}"),
