@@ -19,7 +19,7 @@ from typing import NoReturn
 from sockproto._version import __version__
 from sockproto.commands.line import USAGE, Parser, say
 from sockproto.core.errors import ConfigurationError
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 
 UNTOLD = 1
 """The exit status if what was asked for could not be printed."""

@@ -116,6 +116,18 @@ def number_of(address: Address) -> int | None:
     return None
 
 
+def require_networks(name: str, value: object) -> None:
+    """
+    Refuse what was given as text; it would be found out when the first peer comes.
+
+    Raises:
+        TypeError: If it is no :class:`Networks`.
+    """
+    if not isinstance(value, Networks):
+        given = type(value).__name__
+        raise TypeError(f"{name} must be Networks, got a {given}: Networks.parse('10.0.0.0/8')")
+
+
 def _read(piece: str) -> _Network:
     interface = None
     # ip_interface() would also take a netmask after the slash, or the opposite of one.

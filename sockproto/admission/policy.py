@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sockproto.admission.early_drop import EarlyDrop
 from sockproto.admission.expiries import MAX_SOURCES
-from sockproto.admission.networks import Networks
+from sockproto.admission.networks import Networks, require_networks
 from sockproto.admission.penalties import Penalties
 from sockproto.admission.rate import Rate
 from sockproto.admission.rules import EVERYBODY
@@ -49,6 +49,7 @@ class Policy:
 
     Raises:
         ConfigurationError: If a count is not at least 1.
+        TypeError: If networks are given as text.
     """
 
     allow: Networks = EVERYBODY
@@ -69,6 +70,8 @@ class Policy:
     max_sources: int = MAX_SOURCES
 
     def __post_init__(self) -> None:
+        for name in ("allow", "deny", "exempt"):
+            require_networks(name, getattr(self, name))
         for name in _COUNTS:
             value = getattr(self, name)
             if value is not None and value < 1:

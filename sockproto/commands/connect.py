@@ -27,7 +27,7 @@ from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.handshakes.welcome import Welcome
 from sockproto.plugins import chain_blueprint, look_in_working_directory
-from sockproto.service.logs import printable
+from sockproto.service.escaping import printable
 
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred

@@ -24,7 +24,8 @@ from sockproto.core.outcomes import Accept, Reject
 from sockproto.core.peer import Peer
 from sockproto.events import Event, HandshakeEnded
 from sockproto.limits import Limits
-from sockproto.service.logs import WORDS, printable
+from sockproto.service.escaping import printable
+from sockproto.service.logs import WORDS
 from sockproto.service.units import show_seconds
 from sockproto.transport.endpoints import listen
 from sockproto.transport.server import ServerFactory

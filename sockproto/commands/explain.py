@@ -20,7 +20,7 @@ from sockproto.commands.line import say
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
 from sockproto.service.descriptors import raise_descriptor_limit
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 from sockproto.service.options import Options
 
 Row: TypeAlias = tuple[str, str, str]

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import NoReturn
 
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 from sockproto.service.units import seconds
 
 USAGE = 2

@@ -37,7 +37,8 @@ from twisted.logger._observer import bitbucketLogObserver
 
 from sockproto.core.errors import ConfigurationError
 from sockproto.events import Event, HandshakeEnded
-from sockproto.service.logs import NAMESPACE, escaped, line_for, source_of, summaries_of
+from sockproto.service.escaping import escaped
+from sockproto.service.logs import NAMESPACE, line_for, source_of, summaries_of
 from sockproto.service.tally import Tally
 
 _log = Logger()

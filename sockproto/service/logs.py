@@ -21,10 +21,8 @@ from sockproto.events import (
     RefusalWaived,
     Wanted,
 )
+from sockproto.service.escaping import MAX_FIELD, printable
 from sockproto.service.tally import Tally
-
-MAX_FIELD = 256
-"""How much of a field a line shows."""
 
 WORDS: dict[Reason, str] = {"timeout": "time out"}
 """What an outcome is called where that is not its name: the lesson prints ``time out``."""
@@ -174,22 +172,3 @@ def summaries_of(summed: Iterable[tuple[str, str, int]]) -> list[str]:
         f"{printable(source)}: {times} more {SUMMED.get(outcome, outcome)} in the last minute"
         for source, outcome, times in summed
     ]
-
-
-def printable(text: str) -> str:
-    """Escape a field as :func:`escaped` does, and cut it if it is long."""
-    return escaped(text if len(text) <= MAX_FIELD else text[:MAX_FIELD] + "...")
-
-
-def escaped(text: str) -> str:
-    """
-    Escape what could forge a line or drive a terminal.
-
-    Control characters, line and paragraph separators, and the marks that change the direction of
-    writing become escapes; :meth:`str.isprintable` is the judge.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

@@ -19,9 +19,11 @@ from sockproto.core.errors import ConfigurationError
 from sockproto.events import Observer
 from sockproto.service.accesslog import AccessLog, LogFile, TwistedLog
 from sockproto.service.descriptors import raise_descriptor_limit
-from sockproto.service.logs import NAMESPACE, TroubleLog, escaped
+from sockproto.service.escaping import escaped
+from sockproto.service.logs import NAMESPACE, TroubleLog
 from sockproto.service.monotonic import follow_monotonic_time
 from sockproto.service.options import Options
+from sockproto.service.signals import when_told_again
 from sockproto.transport.datagram import DatagramPort, listen_datagrams
 from sockproto.transport.descriptions import client_string, describe, opens_for_datagrams
 from sockproto.transport.endpoints import listen
@@ -68,12 +70,17 @@ class SockServer(Service):
             _log.warn("{line}", line=escaped(line))
 
     def stopService(self) -> Deferred[Any]:
-        """Close the ports, and end every connection within the close timeout."""
+        """Close the ports, and end every connection within the close timeout; told again, now."""
         super().stopService()
+        when_told_again(self.factory.terms.clock, self._hurry)
         ports, self.ports = self.ports, []
         closing = [maybeDeferred(port.stopListening).addErrback(_tell) for port in ports]
         closed = DeferredList(closing).addCallback(lambda _: self.factory.shut_down())
         return closed.addBoth(self._last_words)
+
+    def _hurry(self) -> None:
+        _log.info("told to stop again, and waiting for nobody any longer")
+        self.factory.cut_short()
 
     def _last_words(self, result: Any) -> Any:
         for each in self._logs:

@@ -29,7 +29,7 @@ from sockproto.plugins import (
     look_in_working_directory,
     session_blueprint,
 )
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 from sockproto.service.policy import POLICY_OPTIONS, policy_of
 from sockproto.service.settings import PREFIX, Setting, gather
 from sockproto.service.units import seconds, show_seconds, show_size, size, switch, whole

@@ -46,7 +46,11 @@ def listen(
 
     Raises:
         ConfigurationError: If that is not possible: one sentence with the string and the reason.
+        TypeError: If ``factory`` is another one: to a session the handshake comes first.
     """
+    if not isinstance(factory, ServerFactory):
+        given = type(factory).__name__
+        raise TypeError(f"listen() takes a ServerFactory(handshake, session), got a {given}")
     try:
         ours = describe(description)
         if ours is not None:

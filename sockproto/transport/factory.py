@@ -16,7 +16,7 @@ from sockproto.core.handshake import Side
 from sockproto.events import Observer
 from sockproto.limits import DEFAULT_LIMITS, Limits
 from sockproto.transport.proxy import ProxyPolicy
-from sockproto.transport.terms import Sessions, Terms
+from sockproto.transport.terms import Sessions, Terms, named
 
 
 class EntranceFactory(Factory):
@@ -37,7 +37,8 @@ class EntranceFactory(Factory):
             :class:`~sockproto.transport.tls.ClientTls` at the other end.
 
     Raises:
-        TypeError: If ``handshake`` lacks the side that is needed.
+        TypeError: If ``handshake`` lacks the side that is needed, or anything is not what it has
+            to be: then, and not when the first peer comes.
     """
 
     noisy = False
@@ -55,7 +56,9 @@ class EntranceFactory(Factory):
         tls: Any = None,
     ) -> None:
         self._side = side_of(handshake, self.side_name)
-        self._session = session
+        self._session = named(session)
+        if not isinstance(limits, Limits):
+            raise TypeError(f"limits must be Limits(…), got a {type(limits).__name__}")
         self._limits = limits
         self._admission = admission
         self._observers = tuple(observers)
@@ -100,6 +103,10 @@ class EntranceFactory(Factory):
             A Deferred that fires when the last connection is gone. It does not close ports.
         """
         return self.terms.shut_down()
+
+    def cut_short(self) -> None:
+        """Abort what :meth:`shut_down` waits for: no goodbye and no session has any time left."""
+        self.terms.cut_short()
 
     def _session_factories(self) -> list[Any]:
         """Each factory once, also one that has several names."""

@@ -20,7 +20,7 @@ from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from struct import Struct
 from typing import Final, Literal
 
-from sockproto.admission.networks import Networks
+from sockproto.admission.networks import Networks, require_networks
 from sockproto.core.errors import LimitExceeded, ProtocolViolation
 from sockproto.core.facts import Address
 
@@ -86,6 +86,9 @@ class ProxyPolicy:
 
     version: Version
     allow_from: Networks
+
+    def __post_init__(self) -> None:
+        require_networks("allow_from", self.allow_from)
 
 
 class ProxyParser:

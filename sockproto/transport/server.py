@@ -60,6 +60,8 @@ class ServerFactory(EntranceFactory, protocol.ServerFactory):
             clock=clock,
             tls=tls,
         )
+        if proxy is not None and not isinstance(proxy, ProxyPolicy):
+            raise TypeError(f"proxy must be a ProxyPolicy(…), got a {type(proxy).__name__}")
         self._proxy = proxy
 
     def buildProtocol(self, addr: Any) -> ServerProtocol:

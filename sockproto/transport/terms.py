@@ -31,6 +31,10 @@ class Live(Protocol):
         """Be over within the close timeout."""
         ...
 
+    def deadline_passed(self) -> None:
+        """Its time is up; after :meth:`shut_down` that is the end."""
+        ...
+
 
 class Terms:
     """
@@ -155,6 +159,11 @@ class Terms:
             connection.shut_down()
         return gone
 
+    def cut_short(self) -> None:
+        """Give those who are being shut down no more time."""
+        for connection in tuple(self.live):
+            connection.deadline_passed()
+
 
 def _log_crash(event: Event) -> None:
     """Say that a plug-in broke, if nobody else would."""
@@ -170,9 +179,19 @@ def _log_crash(event: Event) -> None:
 
 
 def named(session: Sessions) -> dict[str, IProtocolFactory]:
-    """Sessions by name, in order; the name of one that was given alone is empty."""
+    """
+    Sessions by name, in order; the name of one that was given alone is empty.
+
+    Raises:
+        TypeError: If one of them is no factory.
+    """
     if session is None:
         return {}
-    if isinstance(session, Mapping):
-        return dict(session)
-    return {"": session}
+    sessions = dict(session) if isinstance(session, Mapping) else {"": session}
+    for each in sessions.values():
+        if isinstance(each, type):
+            name = each.__name__
+            raise TypeError(f"{name} is a class, expected a session: Factory.forProtocol({name})")
+        if not callable(getattr(each, "buildProtocol", None)):
+            raise TypeError(f"a {type(each).__name__} is no session: it lacks buildProtocol()")
+    return sessions

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sockproto.admission.networks import Networks, number_of
+from sockproto.admission.networks import Networks, number_of, require_networks
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
 
@@ -226,3 +226,10 @@ def test_a_number_is_matched_as_its_address_is():
 def test_the_first_address_of_each_family_has_a_family():
     assert Networks.parse("0.0.0.0").match(at("0.0.0.0")) == 32
     assert Networks.parse("::").match(at("::")) == 128
+
+
+def test_text_is_no_network_until_it_is_parsed():
+    require_networks("allow", Networks.parse("10.0.0.0/8"))
+    with pytest.raises(TypeError) as raised:
+        require_networks("allow", "10.0.0.0/8")
+    assert str(raised.value) == "allow must be Networks, got a str: Networks.parse('10.0.0.0/8')"

@@ -278,6 +278,29 @@ def test_a_stop_ends_every_connection_within_the_close_timeout(start, runner):
     assert not server.matching("Traceback|Unhandled")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_waits_for_nobody(start, number):
+    server = start.sockserver(
+        *("--close-timeout", "1h", "--idle-timeout", "off", "--handshake-timeout", "off"),
+        *("--handshake", "passphrase:sesame", "--session", "echo"),
+    )
+    with dial(server.place, buffer=4096) as stuck, dial(server.place) as silent:
+        stuck.sendall(b"sesame\n")
+        server.wait_for("accepted")
+        stuck.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            stuck.sendall(bytes(100_000_000))
+
+        server.send(number)
+        # It stops, and would wait for the other one.
+        assert read_to_end(silent) == b""
+        server.send(number)
+
+        assert server.wait() == -number
+    server.wait_for("told to stop again, and waiting for nobody any longer")
+    assert not server.matching("Traceback|Unhandled|critical")
+
+
 def test_a_starter_leaves_no_process(tmp_path):
     starter = Starter(tmp_path)
     server = starter.sockserver()

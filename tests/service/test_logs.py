@@ -24,9 +24,7 @@ from sockproto.events import AcceptingPaused, CapReached, Reason, RefusalWaived,
 from sockproto.service.accesslog import LogFile, TwistedLog
 from sockproto.service.logs import (
     TroubleLog,
-    escaped,
     line_for,
-    printable,
     source_of,
     summaries_of,
 )
@@ -383,17 +381,6 @@ def test_whatever_stands_in_a_field_is_one_line(field, text):
     for line in lines_with(field, text):
         assert line.isprintable()
         assert len(line.splitlines()) == 1
-
-
-def test_what_is_escaped_can_still_be_read():
-    assert escaped("a\nb\x1b[31m\x00\xff\u2028\udcff") == r"a\nb\x1b[31m\x00ÿ\u2028\udcff"
-    assert escaped("grüße, 世界") == "grüße, 世界"
-
-
-def test_a_long_field_is_cut():
-    assert printable("a" * 256) == "a" * 256
-    assert printable("a" * 257) == "a" * 256 + "..."
-    assert printable("\n" * 10_000) == r"\n" * 256 + "..."
 
 
 @pytest.mark.parametrize("field", ["detail", "identity", "session", "address"])

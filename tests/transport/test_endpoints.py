@@ -36,6 +36,13 @@ def what_is_wrong_with(crank, server, description):
     return str(caught.value)
 
 
+def test_only_a_factory_with_a_handshake_listens(crank):
+    with pytest.raises(TypeError) as caught:
+        listen(crank, "tcp:0:interface=127.0.0.1", Word())
+    expected = "listen() takes a ServerFactory(handshake, session), got a Word"
+    assert str(caught.value) == expected
+
+
 def backlog_of(listening):
     """How many clients the kernel lets wait: tcpi_sacked of a listening socket, tcp(7)."""
     return int.from_bytes(

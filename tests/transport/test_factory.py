@@ -2,7 +2,7 @@ import subprocess
 import sys
 
 import pytest
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 
 from sockproto import Accept, Limits
@@ -44,6 +44,24 @@ def test_a_class_is_not_a_handshake_yet():
     with pytest.raises(TypeError) as raised:
         ServerFactory(Word)
     assert str(raised.value) == "Word is a class, expected a handshake: call it first"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (
+            {"session": Protocol},
+            "Protocol is a class, expected a session: Factory.forProtocol(Protocol)",
+        ),
+        ({"session": {"chat": Protocol()}}, "a Protocol is no session: it lacks buildProtocol()"),
+        ({"limits": None}, "limits must be Limits(…), got a NoneType"),
+        ({"proxy": "v1"}, "proxy must be a ProxyPolicy(…), got a str"),
+    ],
+)
+def test_what_is_not_what_it_has_to_be_is_refused_before_a_peer_comes(arguments, complaint):
+    with pytest.raises(TypeError) as raised:
+        ServerFactory(Word(), **arguments)
+    assert str(raised.value) == complaint
 
 
 def test_all_connections_of_a_factory_have_the_same_terms():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 from sockproto.testing.conformance.results import Report, Result, Verdict
 
 _STYLE = """

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TextIO
 
-from sockproto.service.logs import escaped
+from sockproto.service.escaping import escaped
 from sockproto.testing.conformance.results import Report, Result, Verdict
 
 _COLOURS = {Verdict.OK: "32", Verdict.WEAK: "33", Verdict.FAILED: "31", Verdict.NOT_APPLICABLE: "2"}
