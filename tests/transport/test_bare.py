@@ -14,6 +14,7 @@ from sockproto.core.facts import Address
 from sockproto.events import HandshakeEnded
 from sockproto.transport.bare import DISCARD_SIZE, MAX_DISCARDS, READ_SIZE, SocketWire, address_from
 from sockproto.transport.gate import Gate
+from sockproto.transport.lease import LOST
 from sockproto.transport.sockets import tcp, unix
 
 from .crank import Opened, Visitor, cranked
@@ -466,6 +467,34 @@ def test_a_session_does_not_begin_where_there_is_no_transport():
         assert [each.told for each in sessions.built] == [[]]
         assert alone.server.endings == [("lost", "session")]
         assert tickets.released == 1
+
+
+class Outer:
+    """What a listener has made of a wire, as far as that passes things on."""
+
+    transport = None
+
+    def __init__(self):
+        self.did = []
+
+    def abort(self):
+        self.did.append("abort")
+
+    def hand_over(self, gate, session, accept, early, *, ended):
+        self.did.append(("hand over", session, early, ended))
+
+
+def test_what_it_is_told_once_it_is_a_transport_it_passes_on():
+    with Alone() as alone:
+        outer = Outer()
+        alone.host.adopt = lambda fileno, bare, gate, early: (bare.close(), outer)[1]
+        alone.wire.start_tls(b"")
+
+        alone.wire.hand_over(alone.gate, "session", Accept(), b"early", ended=True)
+        alone.wire.abort()
+
+        assert outer.did == [("hand over", "session", b"early", False), "abort"]
+        alone.gate.wire_lost(LOST)
 
 
 def test_an_event_that_is_about_nothing_changes_nothing():

@@ -16,6 +16,7 @@ from sockproto.transport.descriptions import (
     describe,
     is_for_datagrams,
     opens_for_datagrams,
+    refuse_long_path,
 )
 
 
@@ -393,3 +394,15 @@ def test_twisted_reads_what_a_client_is_told(path):
     reactor = MemoryReactorClock()
     clientFromString(reactor, string).connect(None)
     assert reactor.unixClients[0][0] == path
+
+
+@pytest.mark.parametrize("text", [f"unix:{'x' * 120}", f"unix:path={'x' * 120}:timeout=3"])
+def test_a_path_that_no_socket_can_have_is_refused_before_it_is_connected_to(text):
+    with pytest.raises(ConfigurationError) as caught:
+        refuse_long_path(text)
+    assert "120" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["unix:/run/door", "unix:timeout=3", f"tcp:{'x' * 120}:80"])
+def test_any_other_string_is_left_to_twisted(text):
+    refuse_long_path(text)

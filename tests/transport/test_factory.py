@@ -55,7 +55,6 @@ def test_a_class_is_not_a_handshake_yet():
         ),
         ({"session": {"chat": Protocol()}}, "a Protocol is no session: it lacks buildProtocol()"),
         ({"limits": None}, "limits must be Limits(…), got a NoneType"),
-        ({"proxy": "v1"}, "proxy must be a ProxyPolicy(…), got a str"),
     ],
 )
 def test_what_is_not_what_it_has_to_be_is_refused_before_a_peer_comes(arguments, complaint):
@@ -174,6 +173,21 @@ def test_a_session_factory_that_twisted_made_will_do():
     factory.doStop()
 
     assert sessions.numPorts == 0
+
+
+def test_a_shut_down_that_is_cut_short_aborts_who_is_still_there():
+    server = Server(session=Sessions())
+    rejected, chatting = server.connect(), server.connect()
+    rejected.send(b"no\n")
+    chatting.send(b"yes\n")
+    server.factory.shut_down()
+
+    server.factory.cut_short()
+
+    assert [each.goodbye for each in (rejected, chatting)] == ["aborted", "aborted"]
+    rejected.finish()
+    chatting.finish()
+    assert server.left_behind == []
 
 
 def test_shutting_down_ends_every_connection_and_fires_with_the_last():

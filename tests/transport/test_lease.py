@@ -138,6 +138,14 @@ def test_a_session_whose_peer_has_finished_is_closed_and_nothing_went_wrong(stay
     assert stay.clock.getDelayedCalls() == []
 
 
+def test_a_session_with_an_ear_for_the_end_of_the_stream_hears_it_and_stays():
+    stay = Stay(session=HalfClosing())
+
+    stay.lease.read_connection_lost()
+
+    assert (stay.session.told, stay.transport.disconnecting) == (["eof"], False)
+
+
 def test_a_peer_that_has_finished_and_then_closed_has_not_broken_anything(stay):
     stay.lease.peer_finished()
 

@@ -221,3 +221,9 @@ def test_a_server_takes_what_every_entrance_takes():
     terms = factory.terms
     assert (terms.limits, terms.admission, terms.clock, terms.tls) == (limits, tickets, clock, tls)
     assert (terms.sessions, terms.observers) == ({"": session}, [seen.append])
+
+
+def test_a_policy_for_proxies_is_no_text():
+    with pytest.raises(TypeError) as raised:
+        ServerFactory(Word(), proxy="v1")
+    assert str(raised.value) == "proxy must be a ProxyPolicy(…), got a str"

@@ -16,7 +16,15 @@ import pytest
 from sockproto.core.errors import ConfigurationError
 from sockproto.core.facts import Address
 from sockproto.transport import sockets
-from sockproto.transport.sockets import inherited, systemd, tcp, udp, unix, unixgram
+from sockproto.transport.sockets import (
+    inherited,
+    is_datagram_socket,
+    systemd,
+    tcp,
+    udp,
+    unix,
+    unixgram,
+)
 
 PATIENCE = 60
 IN_USE = "address already in use; stop whoever listens there, or choose another address"
@@ -1038,6 +1046,15 @@ def test_a_datagram_socket_of_systemd_is_found():
         door = systemd(index=handle - 3, kind=socket.SOCK_DGRAM, environ=environment(handle))
         with closing(door):
             assert door.socket.type == socket.SOCK_DGRAM
+
+
+def test_a_descriptor_is_asked_what_it_is_and_left_open(handle, tmp_path):
+    with sender() as datagrams, open(tmp_path / "file", "wb") as file:
+        asked = [is_datagram_socket(each) for each in (datagrams.fileno(), handle, file.fileno())]
+        datagrams.getsockname()
+    os.close(handle)
+
+    assert asked == [True, False, False]
 
 
 def test_a_stream_socket_takes_no_datagrams(handle):

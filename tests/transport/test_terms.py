@@ -41,6 +41,9 @@ class Stay:
         if self.obedient:
             self.terms.ended(self)
 
+    def deadline_passed(self):
+        self.terms.ended(self)
+
 
 def test_no_session_is_none_on_offer():
     terms = make()
@@ -212,6 +215,30 @@ def test_to_shut_down_tells_every_connection_and_waits_for_the_last():
     assert ([each.told for each in stays], gone) == ([1, 2, 1], [])
     terms.ended(stays[1])
     assert gone == [None, None]
+
+
+def test_a_shut_down_that_is_cut_short_gives_nobody_more_time():
+    terms = make()
+    late = [Stay(terms, obedient=False), Stay(terms, obedient=False)]
+    gone = []
+    terms.shut_down().addCallback(gone.append)
+
+    terms.cut_short()
+
+    assert (gone, [each.told for each in late]) == ([None], [1, 1])
+
+
+@pytest.mark.parametrize(
+    ("session", "complaint"),
+    [
+        (Sessions, "Sessions is a class, expected a session: Factory.forProtocol(Sessions)"),
+        ({"": None}, "a NoneType is no session: it lacks buildProtocol()"),
+    ],
+)
+def test_what_cannot_build_a_protocol_is_no_session(session, complaint):
+    with pytest.raises(TypeError) as raised:
+        named(session)
+    assert str(raised.value) == complaint
 
 
 def test_a_shut_down_that_ends_everything_at_once_fires_once():
