@@ -298,16 +298,15 @@ def _refusal(error: BaseException | None) -> str | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, on one line; Twisted's connection errors say it in their last sentence."""
+    """What went wrong, on one line; and what to do, where TLS says it."""
+    from sockproto.transport.reasons import in_one_line
     from sockproto.transport.tls import said_by_tls
 
     said = said_by_tls(error)
     if said is not None:
         advice = f"; {_FAULTS[said]}" if said in _FAULTS else ""
         return _refusal(error) or f"TLS failed: {said}{advice}"
-    # FilePath's UnlistableError says nothing itself: a folder of trustRoots= that is none.
-    error = getattr(error, "originalException", error)
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return in_one_line(error)
 
 
 def _print(reply: bytes) -> str | None:

@@ -37,6 +37,7 @@ from sockproto.core.errors import ConfigurationError
 from sockproto.transport.descriptions import refuse_long_path
 from sockproto.transport.facts import address_of, speaks_tls
 from sockproto.transport.proxy import v1_header, v2_header
+from sockproto.transport.reasons import in_one_line
 
 _HEADERS = {"off": None, "v1": v1_header, "v2": v2_header}
 
@@ -85,7 +86,7 @@ class Forward(Factory):
             self.backend = clientFromString(reactor, endpoint)
         except Exception as error:
             raise ConfigurationError(
-                f"{endpoint!r} is no endpoint ({_reason(error)}); "
+                f"{endpoint!r} is no endpoint ({in_one_line(error)}); "
                 "write it like tcp:127.0.0.1:8001 or unix:/run/door"
             ) from error
         self.endpoint = endpoint
@@ -250,7 +251,7 @@ class _Client(_End):
         self._backend = None
         # Without a deadline it is we who have given up.
         if self._deadline.active():
-            self._give_up(_reason(error))
+            self._give_up(in_one_line(error))
 
     def _connected(self, backend: _Backend) -> None:
         if speaks_tls(backend.transport):
@@ -312,9 +313,3 @@ class _BackendFactory(Factory):
 
     def buildProtocol(self, addr: Any) -> _Backend:
         return _Backend(self._client)
-
-
-def _reason(error: BaseException | None) -> str:
-    # UnlistableError of FilePath says nothing itself: a folder of trustRoots= that is none.
-    error = getattr(error, "originalException", error)
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -21,6 +21,7 @@ from sockproto.core.errors import ConfigurationError
 from sockproto.signatures import cut, unquote
 from sockproto.transport.descriptions import Description, TlsFiles, describe
 from sockproto.transport.listener import Listener
+from sockproto.transport.reasons import in_one_line, is_openssls
 from sockproto.transport.server import ServerFactory
 
 DEFAULT_BACKLOG = 4096
@@ -135,8 +136,8 @@ def _reason(error: BaseException) -> str:
             return f"{said} {error.filename}"
         in_use = "; stop whoever listens there, or choose another address"
         return said + (in_use if error.errno == errno.EADDRINUSE else "")
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    if type(error).__module__.startswith("OpenSSL"):
+    said = in_one_line(error)
+    if is_openssls(error):
         return f"its key and certificate cannot be used: {said}"
     # The names of Twisted's functions say nothing to an operator.
     said = re.sub(r"^\w+\(\) ", "", said)

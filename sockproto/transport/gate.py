@@ -56,7 +56,7 @@ from sockproto.transport.contract import Wire
 from sockproto.transport.deadlines import NOT_FILED
 from sockproto.transport.lease import Lease
 from sockproto.transport.proxy import ProxyParser, ProxyPolicy
-from sockproto.transport.reasons import broke, reason_of
+from sockproto.transport.reasons import broke, is_openssls, reason_of
 from sockproto.transport.terms import Terms
 
 JITTER = 0.1
@@ -597,7 +597,7 @@ class Gate:
         serving = self._terms.serving
         reason: Reason = "probe" if serving and exchange is None else "lost"
         detail = ""
-        if type(error).__module__.startswith("OpenSSL"):
+        if is_openssls(error):
             reason, detail = "violation", f"no TLS: {error}"
         elif proxy is not None and proxy.received:
             error = PeerDisconnected(proxy.received, proxy.expected)

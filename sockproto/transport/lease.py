@@ -22,6 +22,7 @@ from sockproto.admission.contract import Ticket
 from sockproto.core.facts import Address
 from sockproto.events import ConnectionEnded, Ending, Reason
 from sockproto.transport.deadlines import NOT_FILED
+from sockproto.transport.reasons import is_openssls
 from sockproto.transport.terms import Terms
 from sockproto.transport.watch import watch
 
@@ -222,7 +223,7 @@ class Lease:
             why, error = DONE, DONE.value
         reason = self._reason
         if reason == "accepted" and not isinstance(error, (ConnectionDone, ConnectionAborted)):
-            reason = "lost" if isinstance(error, Closed) or _is_tls(error) else "crashed"
+            reason = "lost" if isinstance(error, Closed) or is_openssls(error) else "crashed"
         if terms.told[ConnectionEnded]:
             terms.emit(
                 ConnectionEnded(
@@ -243,8 +244,3 @@ class Lease:
             watching.stop()
             # What bounds it now is the close timeout.
             self.due = inf
-
-
-def _is_tls(error: BaseException | None) -> bool:
-    """Whether OpenSSL gave up. Told by name: without TLS, pyOpenSSL need not be there."""
-    return type(error).__module__.startswith("OpenSSL")

@@ -1,4 +1,4 @@
-"""From an error to the one word that says why a connection is over."""
+"""From an error to what is said of it: why a connection is over, in a word or in a line."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ def reason_of(error: BaseException) -> Reason:
         if isinstance(error, kind):
             return reason
     return "crashed"
+
+
+def is_openssls(error: BaseException | None) -> bool:
+    """Whether OpenSSL gave up. Told by name: without TLS, pyOpenSSL need not be there."""
+    return type(error).__module__.startswith("OpenSSL")
+
+
+def in_one_line(error: BaseException | None) -> str:
+    """What went wrong; Twisted's connection errors say it in their last sentence."""
+    # FilePath's UnlistableError says nothing itself: a folder of trustRoots= that is none.
+    error = getattr(error, "originalException", error)
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 _REASONS: dict[type[BaseException], Reason] = {

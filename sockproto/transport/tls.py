@@ -33,6 +33,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from sockproto.core.errors import ConfigurationError
+from sockproto.transport.reasons import is_openssls
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -62,10 +63,7 @@ _log = Logger()
 
 def said_by_tls(error: BaseException | None) -> str | None:
     """What OpenSSL gives as the reason, like ``wrong version number``; None if it is not its."""
-    # Told by name: without TLS, pyOpenSSL need not be there.
-    if error is None or not type(error).__module__.startswith("OpenSSL"):
-        return None
-    return _reason(error)
+    return _reason(error) if error is not None and is_openssls(error) else None
 
 
 def alert_of(said: str) -> str | None:

@@ -42,7 +42,7 @@ def arrives(family, place, send_to=None, data=b"1", ancillary=(), early=False):
         return came_along
 
 
-@pytest.mark.parametrize(
+to_each_of_our_addresses = pytest.mark.parametrize(
     ("family", "host", "found"),
     [
         (socket.AF_INET, "127.0.0.3", "127.0.0.3"),
@@ -51,6 +51,9 @@ def arrives(family, place, send_to=None, data=b"1", ancillary=(), early=False):
         (socket.AF_INET6, "::ffff:127.0.0.4", "127.0.0.4"),
     ],
 )
+
+
+@to_each_of_our_addresses
 def test_it_is_told_which_of_our_addresses_a_datagram_came_to(family, host, found):
     envelope = read_envelope(arrives(family, ("", 0), host))
 
@@ -69,14 +72,7 @@ def test_what_was_sent_to_everybody_is_told_apart(family, host):
     assert envelope.to_many
 
 
-@pytest.mark.parametrize(
-    ("family", "host", "found"),
-    [
-        (socket.AF_INET, "127.0.0.3", "127.0.0.3"),
-        pytest.param(socket.AF_INET6, "::1", "::1", marks=pytest.mark.ipv6),
-        (socket.AF_INET6, "::ffff:127.0.0.4", "127.0.0.4"),
-    ],
-)
+@to_each_of_our_addresses
 def test_what_came_before_the_kernel_was_asked_was_sent_to_us_alone(family, host, found):
     envelope = read_envelope(arrives(family, ("", 0), host, early=True))
 

@@ -11,7 +11,7 @@ from sockproto import (
     Rejected,
     Shutdown,
 )
-from sockproto.transport.reasons import broke, reason_of
+from sockproto.transport.reasons import broke, in_one_line, is_openssls, reason_of
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,27 @@ def test_what_broke_is_named_and_its_error_kept():
         HandshakeFailed("the admission", "raised ValueError('no such table')")
     )
     assert failed.__cause__ is error
+
+
+def test_openssls_errors_are_told_by_name():
+    from OpenSSL import SSL
+
+    assert [is_openssls(each) for each in (SSL.Error(), OSError(), None)] == [True, False, False]
+
+
+class Wrapped(Exception):
+    """Twisted's FilePath has one that says nothing itself."""
+
+    originalException = OSError(2, "No such file or directory", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ConnectionError("It was\n  refused."), "It was refused"),
+        (ConnectionError(), "ConnectionError"),
+        (Wrapped(), "[Errno 2] No such file or directory: 'nowhere'"),
+    ],
+)
+def test_what_went_wrong_is_one_line(error, line):
+    assert in_one_line(error) == line
